@@ -1,0 +1,1 @@
+"""Model engines behind one interface; see `specs_eval.backends.base`."""

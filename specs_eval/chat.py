@@ -1,0 +1,135 @@
+"""A chat with images: the one form in which every task asks and every backend is asked."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from specs_eval.errors import GenerationError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Role = Literal["system", "user", "assistant"]
+
+MAX_IMAGE_PIXELS = 200_000_000
+"""Images beyond this many pixels are refused before decoding: a decompression bomb must not take the machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """A piece of text inside a message."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ImagePart:
+    """An image inside a message: a file, its encoded bytes, or a decoded picture. Decoded only when asked."""
+
+    source: Path | bytes | Image
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the encoded bytes, or of size, mode and pixels when there are none."""
+        if isinstance(self.source, Path):
+            try:
+                return hashlib.sha256(self.source.read_bytes()).hexdigest()
+            except OSError as error:
+                return hashlib.sha256(f"unreadable image {error.errno}".encode()).hexdigest()
+        if isinstance(self.source, bytes):
+            return hashlib.sha256(self.source).hexdigest()
+        header = f"{self.source.mode}:{self.source.size[0]}x{self.source.size[1]}:".encode()
+        return hashlib.sha256(header + self.source.tobytes()).hexdigest()
+
+    def load(self) -> Image:
+        """Decode to RGB.
+
+        Raises:
+            GenerationError: the file is missing, not an image, truncated, or larger than MAX_IMAGE_PIXELS.
+        """
+        from PIL import Image as PILImage
+
+        where = self.source if isinstance(self.source, Path) else "the image in memory"
+        try:
+            if isinstance(self.source, PILImage.Image):
+                return self.source.convert("RGB")
+            stream = io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source
+            with PILImage.open(stream) as image:
+                if image.width * image.height > MAX_IMAGE_PIXELS:
+                    raise GenerationError(f"{where} has {image.width} x {image.height} pixels; refused as a bomb")
+                return image.convert("RGB")
+        except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
+            raise GenerationError(f"image does not decode: {where}: {error}") from error
+
+
+Part = TextPart | ImagePart
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn: a role and its parts in reading order, text and images interleaved."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+
+Chat = tuple[Message, ...]
+
+
+def user_chat(*parts: str | Part) -> Chat:
+    """A chat of one user turn; plain strings become text parts."""
+    return (Message("user", tuple(TextPart(p) if isinstance(p, str) else p for p in parts)),)
+
+
+def images_of(chat: Chat) -> list[ImagePart]:
+    """All image parts in reading order."""
+    return [part for message in chat for part in message.parts if isinstance(part, ImagePart)]
+
+
+def text_of(chat: Chat) -> str:
+    """The chat as plain text, one ``<image>`` per image: for logs and stored prompts, not for models."""
+    turns = []
+    for message in chat:
+        body = "".join(part.text if isinstance(part, TextPart) else "<image>\n" for part in message.parts)
+        turns.append(body if message.role == "user" and len(chat) == 1 else f"[{message.role}]\n{body}")
+    return "\n".join(turns)
+
+
+def append_text(chat: Chat, text: str) -> Chat:
+    """The same chat with text added at the end of its last user turn."""
+    last = max(index for index, message in enumerate(chat) if message.role == "user")
+    message = chat[last]
+    extended = Message(message.role, (*message.parts, TextPart(text)))
+    return (*chat[:last], extended, *chat[last + 1 :])
+
+
+def chat_digest(chat: Chat) -> str:
+    """SHA-256 (hex) over roles, texts and image contents: equal exactly when a model is asked the same thing."""
+    hasher = hashlib.sha256()
+    for message in chat:
+        _feed(hasher, "role", message.role)
+        for part in message.parts:
+            if isinstance(part, TextPart):
+                _feed(hasher, "text", part.text)
+            else:
+                _feed(hasher, "image", part.digest)
+    return hasher.hexdigest()
+
+
+def combined_digest(digests: Sequence[str]) -> str:
+    """SHA-256 (hex) of a sequence of strings, unambiguous about where one ends."""
+    hasher = hashlib.sha256()
+    for digest in digests:
+        _feed(hasher, "item", digest)
+    return hasher.hexdigest()
+
+
+def _feed(hasher: hashlib._Hash, kind: str, value: str) -> None:
+    data = value.encode("utf-8", "surrogatepass")
+    hasher.update(f"{kind}:{len(data)}:".encode() + data)

@@ -1,0 +1,1 @@
+"""Format-following pairs: the same questions under the trained instruction and under changed ones."""
