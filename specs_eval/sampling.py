@@ -53,7 +53,9 @@ def rollout_uniforms(seed: int, key: int, rollout: int, n_positions: int) -> NDA
     one, so the noise at a position never depends on the token budget, the batch or what was generated before.
 
     Args:
-        seed: any integer. key: `noise_key` of the sample. rollout: number of the rollout, >= 0.
+        seed: any integer.
+        key: `noise_key` of the sample.
+        rollout: number of the rollout, >= 0.
         n_positions: how many positions.
 
     Returns:

@@ -86,6 +86,14 @@ class Backend(Protocol):
         """What else responses depend on (engine, dtype): part of a run's identity, e.g. ``hf/float32``."""
         ...
 
+    def block_size(self, n_rollouts: int) -> int:
+        """Samples that are computed together when each owes this many rollouts; 1: every sample stands alone.
+
+        Text never depends on it, but the last digits of a statistic may. The runner therefore resumes an interrupted
+        run in whole blocks, counted from its first sample, and `generate` must form its batches in the same way.
+        """
+        ...
+
     def load(self, checkpoint: Checkpoint) -> None:
         """Make this checkpoint the one that answers.
 

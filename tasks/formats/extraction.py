@@ -19,10 +19,10 @@ class Extracted:
 
 
 def extract_answer(response: str, asked: AnswerFormat | None = None) -> Extracted:
-    """The final answer of a response, by the first rule that applies.
+    r"""The final answer of a response, by the first rule that applies.
 
     Order: the asked format (strict), any other known format (strict), loose marks (the last ``<answer>``, the last
-    ``\\boxed{``, the last ``Final answer:`` or ``Answer:``), the whole response when it is short and unmarked.
+    ``\boxed{``, the last ``Final answer:`` or ``Answer:``), the whole response when it is short and unmarked.
 
     Args:
         response: what the model wrote; any text.

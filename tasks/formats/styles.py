@@ -102,7 +102,7 @@ def _parse_swapped(text: str) -> Parsed:
 
 
 def _parse_sections(text: str) -> Parsed:
-    pieces = _sequence("\n" + text, ("\n## Reasoning\n", "\n## Answer\n"))
+    pieces = _sequence("\n" + text.strip(), ("\n## Reasoning\n", "\n## Answer\n"))
     if isinstance(pieces, str):
         return _bad(pieces.replace("\n", ""))
     before, reasoning, answer = pieces

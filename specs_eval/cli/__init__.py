@@ -1,0 +1,71 @@
+"""The command line: the composition root. Commands are imported when they are called, and import lazily themselves."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from typing import Any
+
+import click
+
+from specs_eval.errors import SpecsEvalError
+
+COMMANDS = {
+    "run": ("specs_eval.cli.run:run", "Evaluate checkpoints on tasks into a run store."),
+    "gf": ("specs_eval.cli.gf:gf", "Generalization Factor of checkpoints: ID against OOD."),
+    "explore": ("specs_eval.cli.explore:explore", "Exploration: pass@k, unsolvable share, branching, entropy."),
+    "tasks": ("specs_eval.cli.tasks:tasks", "List the tasks, or print the folder to give to lmms-eval."),
+    "tiny": ("specs_eval.cli.tiny:tiny", "The tiny VLM that ships with specs-eval."),
+    "demo": ("specs_eval.cli.demo:demo", "The main job on the embedded default, end to end."),
+    "doctor": ("specs_eval.cli.doctor:doctor", "What is installed, which backends work, what the store holds."),
+}
+"""Name -> where it is, and its one line of help: so that ``--help`` imports no command."""
+
+
+def _failure(error: SpecsEvalError) -> click.ClickException:
+    """An error of ours as click shows it: its text, no traceback, its exit code."""
+    failure = click.ClickException(str(error))
+    vars(failure)["exit_code"] = error.exit_code
+    return failure
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of a working day."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The command list from the table above, without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; our errors end with their message and exit code."""
+        try:
+            return super().invoke(ctx)
+        except SpecsEvalError as error:
+            raise _failure(error) from error
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-v", "--verbose", is_flag=True, help="Log what happens to stderr.")
+@click.version_option(package_name="specs-eval")
+def main(verbose: bool) -> None:
+    """Do your VLM checkpoints generalize, and can they still explore?
+
+    \b
+    Exit codes: 0 pass, 1 regression or closed gate, 2 usage, 3 undecided or incomplete.
+    """
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True)

@@ -1,0 +1,146 @@
+"""``specs-eval run``: checkpoints in, scored rollouts out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from specs_eval.errors import EXIT_INCOMPLETE
+
+if TYPE_CHECKING:
+    from specs_eval.backends.base import BackendOptions
+    from specs_eval.runner import Evaluation, RunRequest
+
+STORE_OPTION = click.option(
+    "--store", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the run store."
+)
+
+
+@click.command()
+@click.option(
+    "--ckpt", "ckpts", multiple=True, required=True, help="Folder, series folder, glob or hub id; repeatable."
+)
+@click.argument("more_ckpts", nargs=-1, metavar="[CKPT]...")
+@click.option("--tasks", "task_list", required=True, help="Comma-separated; see 'specs-eval tasks'.")
+@click.option("--rollouts", type=int, default=1, show_default=True, help="Responses a sample.")
+@click.option("--temperature", type=float, help="Default: 0 for one rollout, 1 for several.")
+@click.option("--top-p", type=float, default=1.0, show_default=True, help="Nucleus truncation when sampling.")
+@click.option("--max-new-tokens", type=int, help="Default: what each task asks for.")
+@click.option("--limit", type=int, help="Only the first N samples of each task (a fixed random prefix).")
+@STORE_OPTION
+@click.option("--backend", default="hf", show_default=True, help="Engine that answers.")
+@click.option("--batch-size", type=int, help="Samples a batch; changes speed and memory, never a score.")
+@click.option("--device", help="cpu, cuda, cuda:1, ...")
+@click.option(
+    "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Default: float32 on CPU, bfloat16 on GPU."
+)
+@click.option("--per-position", is_flag=True, help="Store entropy and nucleus size of every position.")
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path), envvar="SPECS_EVAL_DATA", help="Where benchmark data lies."
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--max-unscored", type=float, default=0.0, show_default=True, help="Share of failed rollouts that still exits 0."
+)
+@click.option(
+    "--lock-timeout",
+    type=float,
+    default=3600.0,
+    show_default=True,
+    help="Seconds to wait for another process on the same run.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print results as JSON on stdout.")
+def run(
+    ckpts: tuple[str, ...],
+    more_ckpts: tuple[str, ...],
+    task_list: str,
+    rollouts: int,
+    temperature: float | None,
+    top_p: float,
+    max_new_tokens: int | None,
+    limit: int | None,
+    store: Path,
+    backend: str,
+    batch_size: int | None,
+    device: str | None,
+    dtype: str | None,
+    per_position: bool,
+    data_dir: Path | None,
+    seed: int,
+    max_unscored: float,
+    lock_timeout: float,
+    as_json: bool,
+) -> None:
+    """Evaluate checkpoints on tasks into a run store.
+
+    What is in the store already is not done again; a killed run continues with the same command. A folder with
+    checkpoint-N children is a series. NAME=PATH names a series.
+
+    \b
+    specs-eval run --ckpt out/dpo --tasks formats_id,formats_ood --rollouts 8
+    """
+    from specs_eval.backends.base import BackendOptions
+    from specs_eval.runner import RunRequest
+    from specs_eval.tasks.registry import parse_task_list
+
+    request = RunRequest(
+        tasks=parse_task_list(task_list, data_dir),
+        n_rollouts=rollouts,
+        temperature=temperature,
+        limit=limit,
+        seed=seed,
+        top_p=top_p,
+        max_new_tokens=max_new_tokens,
+        lock_timeout=lock_timeout,
+    )
+    options = BackendOptions(batch_size=batch_size, device=device, dtype=dtype, per_position=per_position)
+    evaluation = run_checkpoints([*ckpts, *more_ckpts], request, store, backend, options)
+    show(evaluation, as_json=as_json)
+    sys.exit(exit_code(evaluation, max_unscored))
+
+
+def run_checkpoints(
+    ckpts: list[str], request: RunRequest, store_path: Path, backend_name: str, options: BackendOptions
+) -> Evaluation:
+    """Resolve, evaluate, report progress on stderr."""
+    from rich.console import Console
+
+    from specs_eval.backends.registry import create_backend
+    from specs_eval.checkpoints import resolve_checkpoints
+    from specs_eval.cli.progress import make_observer
+    from specs_eval.fingerprint import Fingerprinter
+    from specs_eval.runner import evaluate
+    from specs_eval.store import RunStore
+
+    store = RunStore.create(store_path)
+    resolution = resolve_checkpoints(ckpts, Fingerprinter(store.root / "fingerprints.json"))
+    engine = create_backend(backend_name, options)
+    console = Console(stderr=True)
+    observer = make_observer(console, len(resolution.checkpoints) * len(request.tasks))
+    try:
+        with observer.display():
+            for note in (*resolution.notes, *resolution.problems):
+                observer.problem(note)
+            evaluation = evaluate(resolution.checkpoints, request, store, engine, observer)
+    except KeyboardInterrupt:
+        console.print("Interrupted. Everything finished is stored; the same command continues.", highlight=False)
+        sys.exit(130)
+    finally:
+        engine.close()
+    evaluation.problems[:0] = resolution.problems
+    return evaluation
+
+
+def exit_code(evaluation: Evaluation, max_unscored: float) -> int:
+    """0, or 3 when a checkpoint failed or more rollouts than allowed have no score."""
+    total = sum(results.n_rollouts for run in evaluation.runs if (results := run.results()) is not None)
+    share = evaluation.n_failed() / total if total else 0.0
+    return EXIT_INCOMPLETE if evaluation.problems or share > max_unscored else 0
+
+
+def show(evaluation: Evaluation, *, as_json: bool) -> None:
+    """Results on stdout: a table, or JSON."""
+    raise NotImplementedError

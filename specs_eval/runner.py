@@ -1,0 +1,265 @@
+"""The one loop: what is owed -> the backend answers -> the task scores -> the store keeps.
+
+For each checkpoint and task the runner asks the store what is missing, sends exactly that to the backend, and writes
+every scored rollout at once. Interrupted, it continues; finished, it has nothing to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
+
+from specs_eval.backends.base import Backend, Request, Response
+from specs_eval.chat import chat_digest, images_of, text_of
+from specs_eval.checkpoints import Checkpoint
+from specs_eval.environment import describe_environment
+from specs_eval.errors import CheckpointError, ConfigError, GenerationError
+from specs_eval.records import CheckpointRecord, Rollout, RunIdentity, SampleRecord, SamplingRecord, valid_text
+from specs_eval.sampling import SamplingSpec, noise_key
+from specs_eval.store import OpenRun, RunStore, StoredRun
+from specs_eval.task import Sample, Score, Task
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What to evaluate."""
+
+    tasks: Sequence[Task]
+    n_rollouts: int = 1
+    temperature: float | None = None
+    """None: 0 (greedy) for one rollout, 1 for several."""
+    limit: int | None = None
+    """First samples of each task; None: all."""
+    seed: int = 0
+    top_p: float = 1.0
+    max_new_tokens: int | None = None
+    """None: what each task asks for."""
+    lock_timeout: float = 3600.0
+
+    def __post_init__(self) -> None:
+        if self.n_rollouts < 1:
+            raise ConfigError(f"--rollouts must be >= 1, not {self.n_rollouts}")
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"--limit must be >= 1, not {self.limit}")
+        if self.n_rollouts > 1 and self.temperature == 0:
+            raise ConfigError("--temperature 0 makes all rollouts the same; use --rollouts 1 or a temperature above 0")
+
+    def spec(self, task: Task) -> SamplingSpec:
+        """The sampling spec for a task."""
+        temperature = self.temperature if self.temperature is not None else float(self.n_rollouts > 1)
+        tokens = self.max_new_tokens if self.max_new_tokens is not None else task.max_new_tokens
+        return SamplingSpec(temperature, tokens, self.seed, self.top_p)
+
+
+class Observer(Protocol):
+    """Who wants to see progress; all calls come from the thread of `evaluate`."""
+
+    def run_started(self, checkpoint: Checkpoint, task: str, owed: int, total: int) -> None:
+        """A run begins: rollouts owed now, rollouts in all."""
+
+    def rollouts_done(self, n_rollouts: int, n_tokens: int, n_failed: int) -> None:
+        """Rollouts were written."""
+
+    def run_finished(self, run: StoredRun) -> None:
+        """A run is complete."""
+
+    def problem(self, text: str) -> None:
+        """Something a user must see now."""
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """What came of it."""
+
+    runs: list[StoredRun] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """Checkpoints that failed, one sentence each."""
+
+    def n_failed(self) -> int:
+        """Rollouts without a score over all runs."""
+        return sum(results.n_failed for run in self.runs if (results := run.results()) is not None)
+
+
+def evaluate(
+    checkpoints: Sequence[Checkpoint], request: RunRequest, store: RunStore, backend: Backend, observer: Observer
+) -> Evaluation:
+    """Evaluate checkpoints on tasks into a store. A checkpoint that fails is recorded; the others go on.
+
+    Raises:
+        StoreError: results cannot be written; nothing that was written is lost.
+    """
+    evaluation = Evaluation()
+    for checkpoint in checkpoints:
+        loaded = _LazyEngine(backend, checkpoint)
+        try:
+            for task in request.tasks:
+                evaluation.runs.append(_evaluate_task(checkpoint, task, request, store, loaded, observer))
+        except (CheckpointError, GenerationError) as error:
+            evaluation.problems.append(f"{checkpoint.name}: {error}")
+            observer.problem(evaluation.problems[-1])
+    return evaluation
+
+
+class _LazyEngine:
+    """Loads a checkpoint into the backend when something is owed, and only then."""
+
+    def __init__(self, backend: Backend, checkpoint: Checkpoint) -> None:
+        self.backend = backend
+        self._checkpoint = checkpoint
+        self._ready = False
+
+    def ready(self) -> Backend:
+        if not self._ready:
+            self._checkpoint.assert_unchanged()
+            self.backend.load(self._checkpoint)
+            self._checkpoint.assert_unchanged()
+            self._ready = True
+        return self.backend
+
+
+def _evaluate_task(
+    checkpoint: Checkpoint, task: Task, request: RunRequest, store: RunStore, engine: _LazyEngine, observer: Observer
+) -> StoredRun:
+    spec = request.spec(task)
+    identity = RunIdentity(
+        checkpoint=_checkpoint_record(checkpoint),
+        task=task.name,
+        task_version=task.version,
+        sampling=SamplingRecord.model_validate(asdict(spec)),
+        backend=engine.backend.numerics,
+    )
+    every = task.samples()
+    samples = every[: request.limit] if request.limit is not None else every
+    records = [sample_record(sample) for sample in samples]
+    with store.open_run(
+        identity,
+        records,
+        n_task_samples=len(every),
+        n_rollouts=request.n_rollouts,
+        environment=describe_environment(),
+        on_wait=observer.problem,
+        lock_timeout=request.lock_timeout,
+    ) as run:
+        asked = {record.sample_id for record in run.samples.values()}
+        run_samples = (
+            [sample for sample in every if sample.sample_id in asked] if len(asked) > len(samples) else samples
+        )
+        return _answer(run, run_samples, task, spec, engine, observer, checkpoint)
+
+
+def _answer(
+    run: OpenRun,
+    samples: Sequence[Sample],
+    task: Task,
+    spec: SamplingSpec,
+    engine: _LazyEngine,
+    observer: Observer,
+    checkpoint: Checkpoint,
+) -> StoredRun:
+    total = len(samples) * run.manifest.n_rollouts
+    owed = total - len(run.done)
+    observer.run_started(checkpoint, task.name, owed, total)
+    started = time.monotonic()
+    if owed:
+        by_id = {sample.sample_id: sample for sample in samples}
+        first = 0
+        for unit in run.manifest.rollout_units:
+            requests = owed_requests(samples, run, task.name, range(first, unit), engine)
+            for asked, responses in engine.ready().generate(requests, spec) if requests else ():
+                sample = by_id[asked.sample_id]
+                rollouts = [
+                    _rollout(task, sample, r) for r in responses if (sample.sample_id, r.rollout) not in run.done
+                ]
+                run.append(rollouts)
+                observer.rollouts_done(
+                    len(rollouts), sum(r.n_tokens or 0 for r in rollouts), sum(r.failed for r in rollouts)
+                )
+            first = unit
+    if owed or run.manifest.status != "complete":
+        stored = run.finish(time.monotonic() - started)
+    else:
+        stored = StoredRun(run.directory, run.manifest)
+    observer.run_finished(stored)
+    return stored
+
+
+def owed_requests(
+    samples: Sequence[Sample], run: OpenRun, task_name: str, unit: range, engine: _LazyEngine
+) -> list[Request]:
+    """Requests for what is missing of one unit of rollouts, in whole blocks.
+
+    Samples that are computed together share the last digits of their statistics. So a block of which anything is
+    missing is computed again as a whole, and only what is missing is kept: a resumed run then equals one that was
+    never interrupted, to the last digit.
+    """
+    size = max(1, engine.backend.block_size(len(unit)))
+    requests = []
+    for start in range(0, len(samples), size):
+        block = samples[start : start + size]
+        if any((sample.sample_id, number) not in run.done for sample in block for number in unit):
+            for sample in block:
+                key = noise_key(task_name, sample.sample_id)
+                requests.append(Request(sample.sample_id, key, sample.chat, tuple(unit)))
+    return requests
+
+
+def sample_record(sample: Sample) -> SampleRecord:
+    """What the store keeps of a sample."""
+    return SampleRecord(
+        sample_id=sample.sample_id,
+        prompt=valid_text(text_of(sample.chat)),
+        prompt_hash=chat_digest(sample.chat),
+        target=valid_text(sample.target),
+        group=sample.group,
+        category=dict(sample.category),
+        images=tuple(image.digest for image in images_of(sample.chat)),
+        meta=dict(sample.meta),
+    )
+
+
+def _rollout(task: Task, sample: Sample, response: Response) -> Rollout:
+    if response.error is not None:
+        score = Score(None, rule="generation failed", reason=response.error)
+    else:
+        score = _score(task, sample, response.text)
+    return Rollout(
+        sample_id=sample.sample_id,
+        rollout=response.rollout,
+        response=valid_text(response.text),
+        score=score.score,
+        answer=None if score.answer is None else valid_text(score.answer),
+        rule=score.rule,
+        reason=None if score.reason is None else valid_text(score.reason),
+        finish_reason=response.finish_reason,
+        n_tokens=response.n_tokens,
+        entropy=response.entropy,
+        nucleus=response.nucleus,
+        nucleus_sizes=response.nucleus_sizes,
+        entropies=response.entropies,
+        metrics=dict(score.metrics),
+    )
+
+
+def _score(task: Task, sample: Sample, text: str) -> Score:
+    """The task's score; a scorer that raises leaves the rollout unscored: the one boundary around foreign scorers."""
+    try:
+        return task.score(sample, text)
+    except Exception as error:  # noqa: BLE001 - one sample must not end a run
+        logger.warning("%s: scorer failed on %s: %r", task.name, sample.sample_id, error)
+        return Score(None, rule="scorer failed", reason=f"{type(error).__name__}: {error}"[:500])
+
+
+def _checkpoint_record(checkpoint: Checkpoint) -> CheckpointRecord:
+    return CheckpointRecord(
+        name=checkpoint.name,
+        series=checkpoint.series,
+        step=checkpoint.step,
+        fingerprint=checkpoint.fingerprint,
+        path=str(checkpoint.path),
+        base=None if checkpoint.base is None else str(checkpoint.base),
+    )

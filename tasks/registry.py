@@ -1,0 +1,94 @@
+"""Which tasks there are: ours by name, format-following views of any task, and everything that lmms-eval has."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from specs_eval.errors import ConfigError
+from specs_eval.task import Task
+from specs_eval.task_names import ALIASES, ID_SUFFIX, OOD_SUFFIX, canonical_task_name
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEntry:
+    """A task of ours."""
+
+    name: str
+    description: str
+    create: Callable[[Path | None], Task]
+    """Data folder (None: the task's default place) -> the task."""
+
+
+def _easyvqa(data_dir: Path | None) -> Task:
+    from specs_eval.tasks.easyvqa.task import EasyVQA
+
+    return EasyVQA("test")
+
+
+_OURS = (TaskEntry("easyvqa", "easy-VQA test split: 9,673 one-word questions on 1,000 images, offline", _easyvqa),)
+
+TASKS = {entry.name: entry for entry in _OURS}
+
+
+def task_names() -> dict[str, str]:
+    """Name -> description of our tasks, their format-following pairs and the aliases."""
+    names = {}
+    for entry in TASKS.values():
+        names[entry.name] = entry.description
+        names[entry.name + ID_SUFFIX] = f"{entry.name} under the trained instruction (think/answer tags)"
+        names[entry.name + OOD_SUFFIX] = f"{entry.name} under six changed format instructions"
+    names |= {alias: f"short for {name}" for alias, name in ALIASES.items()}
+    return names
+
+
+def get_task(name: str, data_dir: Path | None = None) -> Task:
+    """The task of this name.
+
+    Args:
+        name: one of `task_names`, with or without ``specs_``; any lmms-eval generate task; either of them with
+            ``_formats_id`` or ``_formats_ood`` appended.
+        data_dir: where benchmark data lies.
+
+    Raises:
+        ConfigError: no such task; the nearest names are suggested.
+        TaskDataError: the task's data cannot be found or read.
+    """
+    canonical = canonical_task_name(name)
+    if canonical in TASKS:
+        return TASKS[canonical].create(data_dir)
+    for suffix in (ID_SUFFIX, OOD_SUFFIX):
+        if canonical.endswith(suffix) and canonical != suffix:
+            return _format_view(canonical, get_task(canonical.removesuffix(suffix), data_dir), suffix)
+    return _lmms_task(canonical)
+
+
+def parse_task_list(text: str, data_dir: Path | None = None) -> list[Task]:
+    """Tasks of a comma-separated list, each once.
+
+    Raises:
+        ConfigError: the list is empty or names an unknown task.
+    """
+    names = dict.fromkeys(canonical_task_name(part) for part in text.split(",") if part.strip())
+    if not names:
+        raise ConfigError("--tasks names no task; 'specs-eval tasks' lists them")
+    return [get_task(name, data_dir) for name in names]
+
+
+def _format_view(name: str, base: Task, suffix: str) -> Task:
+    from specs_eval.tasks.formats.styles import OOD_FORMATS, THINK_ANSWER
+    from specs_eval.tasks.formats.task import FormatTask
+
+    return FormatTask(name, base, (THINK_ANSWER,) if suffix == ID_SUFFIX else OOD_FORMATS)
+
+
+def _lmms_task(name: str) -> Task:
+    near = difflib.get_close_matches(name, task_names(), n=3, cutoff=0.75)
+    if near:
+        # A typo in one of our names must not cost the seconds that lmms-eval's index takes.
+        raise ConfigError(f"unknown task {name!r}; did you mean {' or '.join(map(repr, near))}?")
+    from specs_eval.tasks.lmms.adapter import LmmsEvalTask
+
+    return LmmsEvalTask(name)
