@@ -180,7 +180,7 @@ def _answer(
                     len(rollouts), sum(r.n_tokens or 0 for r in rollouts), sum(r.failed for r in rollouts)
                 )
             first = unit
-    if owed or run.manifest.status != "complete":
+    if owed or not run.finished:
         stored = run.finish(time.monotonic() - started)
     else:
         stored = StoredRun(run.directory, run.manifest)

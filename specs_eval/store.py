@@ -233,6 +233,12 @@ class OpenRun:
         return StoredRun(self.directory, self.manifest)
 
     @property
+    def finished(self) -> bool:
+        """Whether manifest, table and totals all say so (a user may have deleted a damaged table)."""
+        outputs = (self.directory / name for name in ("rollouts.parquet", "results.json"))
+        return self.manifest.status == "complete" and all(path.exists() for path in outputs)
+
+    @property
     def n_failed(self) -> int:
         """Rollouts that were tried and have no score."""
         return len(self._failed - self.done)

@@ -68,6 +68,17 @@ def test_a_torn_last_line_is_owed_again(tmp_path: Path, cut: int) -> None:
     assert len(journal.read_bytes().splitlines()) == 80
 
 
+def test_a_deleted_table_is_rebuilt_without_a_model(tmp_path: Path) -> None:
+    run = run_once(tmp_path / "s")
+    table = run.table()
+    (run.directory / "rollouts.parquet").write_bytes(b"PAR1 no longer")
+    with pytest.raises(StoreError, match="delete it and run again"):
+        run.table()
+    (run.directory / "rollouts.parquet").unlink()
+    backend = FakeBackend()
+    assert run_once(tmp_path / "s", backend).table().equals(table) and backend.loaded == []
+
+
 def test_a_damaged_line_in_the_middle_is_owed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     whole = run_once(tmp_path / "s")
     table = whole.table()
