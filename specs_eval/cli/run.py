@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from specs_eval.errors import EXIT_INCOMPLETE
 if TYPE_CHECKING:
     from specs_eval.backends.base import BackendOptions
     from specs_eval.runner import Evaluation, RunRequest
+    from specs_eval.store import StoredRun
 
 STORE_OPTION = click.option(
     "--store", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the run store."
@@ -143,4 +145,45 @@ def exit_code(evaluation: Evaluation, max_unscored: float) -> int:
 
 def show(evaluation: Evaluation, *, as_json: bool) -> None:
     """Results on stdout: a table, or JSON."""
-    raise NotImplementedError
+    from specs_eval.cli.charts import results_console
+    from specs_eval.cli.reading import score_summaries
+    from specs_eval.cli.result_tables import ScoreRow, score_table
+
+    if as_json:
+        runs = [_facts(run) for run in evaluation.runs]
+        click.echo(json.dumps({"runs": runs, "problems": evaluation.problems}, indent=2, allow_nan=False))
+        return
+    rows = [
+        ScoreRow(run.manifest.checkpoint.name, run.manifest.task, run.manifest.n_rollouts, score_summaries(run))
+        for run in evaluation.runs
+    ]
+    console = results_console()
+    if rows:
+        console.print(score_table(rows, console))
+        console.print("Percent with 95 % intervals (clustered where samples share an image).")
+    for problem in evaluation.problems:
+        click.echo(f"not evaluated: {problem}", err=True)
+
+
+def _facts(run: StoredRun) -> dict[str, object]:
+    from specs_eval.cli.reading import score_summaries
+
+    manifest, results = run.manifest, run.results()
+    assert results is not None, "evaluate returns complete runs"
+    return {
+        "run_id": run.run_id,
+        "checkpoint": manifest.checkpoint.name,
+        "series": manifest.checkpoint.series,
+        "step": manifest.checkpoint.step,
+        "fingerprint": manifest.checkpoint.fingerprint,
+        "task": manifest.task,
+        "task_version": manifest.task_version,
+        "backend": manifest.backend,
+        "sampling": manifest.sampling.model_dump(mode="json"),
+        "n_samples": results.n_samples,
+        "n_task_samples": manifest.n_task_samples,
+        "n_rollouts": manifest.n_rollouts,
+        "n_failed": results.n_failed,
+        "n_tokens": results.n_tokens,
+        "metrics": {name: estimate.to_dict() for name, estimate in score_summaries(run).items()},
+    }
