@@ -30,7 +30,9 @@ Now with your own checkpoints
 
 
 @click.command()
-@click.option("--output", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Trained series.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Trained series."
+)
 @click.option("--store", type=click.Path(path_type=Path), default=Path("runs"), show_default=True)
 @click.option("--questions", type=int, default=N_QUESTIONS, show_default=True, help="Questions a task and checkpoint.")
 @click.option("--rollouts", type=int, default=8, show_default=True)
@@ -44,7 +46,11 @@ def demo(output: Path, store: Path, questions: int, rollouts: int, seed: int) ->
     started = time.monotonic()
     for method in METHODS:
         _step("tiny", "series", str(output / method), "--method", method, "--seed", str(seed))
-    ckpts = [part for path in (checkpoint_path(), *(output / method for method in METHODS)) for part in ("--ckpt", _name(path))]
+    ckpts = [
+        part
+        for path in (checkpoint_path(), *(output / method for method in METHODS))
+        for part in ("--ckpt", _name(path))
+    ]
     common = ("--rollouts", str(rollouts), "--seed", str(seed), "--store", str(store))
     _step("run", *ckpts, "--tasks", "formats_id,easyvqa", "--limit", str(questions), *common)
     _step("run", *ckpts, "--tasks", "formats_ood", "--limit", str(questions * N_FORMATS), *common)

@@ -90,7 +90,10 @@ def devices() -> list[Finding]:
     except (ImportError, OSError) as error:
         return [*found, Finding("Devices", "torch", "broken", f"does not import: {error}")]
     if not torch.cuda.is_available():
-        return [*found, Finding("Devices", "gpu", "missing", f"none (torch {torch.__version__}); everything runs on CPU")]
+        return [
+            *found,
+            Finding("Devices", "gpu", "missing", f"none (torch {torch.__version__}); everything runs on CPU"),
+        ]
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         memory = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"

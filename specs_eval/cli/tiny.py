@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from specs_eval.training.tiny.series import Method
 
 
 @click.group()
@@ -25,9 +29,11 @@ def path() -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, data order and augmentation.")
 @click.option("--steps", type=click.IntRange(min=1), help="Language training steps; default: as in the recipe.")
 @click.option("--vision-steps", type=click.IntRange(min=1), help="Vision warm-up steps; default: as in the recipe.")
-@click.option("--questions", type=click.IntRange(min=1), default=300, show_default=True, help="Test questions measured.")
+@click.option(
+    "--questions", type=click.IntRange(min=1), default=300, show_default=True, help="Test questions measured."
+)
 def build(output: Path, seed: int, steps: int | None, vision_steps: int | None, questions: int) -> None:
-    """Build and train the tiny VLM from nothing into the folder OUTPUT (about 15 minutes on one core)."""
+    """Build and train the tiny VLM from nothing into the folder OUTPUT (15 to 20 minutes on one core)."""
     _show_progress()
     from specs_eval.training.tiny.build import build as build_tiny
 
@@ -47,7 +53,7 @@ def build(output: Path, seed: int, steps: int | None, vision_steps: int | None, 
 @click.option("--steps", type=click.IntRange(min=1), default=60, show_default=True)
 @click.option("--save-every", type=click.IntRange(min=1), default=10, show_default=True, help="Steps a checkpoint.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the data order.")
-def series(output: Path, base: Path | None, method: str, steps: int, save_every: int, seed: int) -> None:
+def series(output: Path, base: Path | None, method: Method, steps: int, save_every: int, seed: int) -> None:
     """Fine-tune the tiny VLM, keeping checkpoint-N folders in the folder OUTPUT (about a minute)."""
     _show_progress()
     from specs_eval.training.tiny import checkpoint_path, train_series

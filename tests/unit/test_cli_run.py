@@ -54,7 +54,20 @@ def test_a_series_on_two_tasks_and_json(tmp_path: Path, engine: Parrot) -> None:
     assert first["metrics"]["format"]["value"] == 1.0 and facts["runs"][1]["metrics"]["lock_in"]["value"] == 1.0
     frame = load_runs(tmp_path / "runs")
     assert len(frame) == 4 * 6 * 2
-    needed = "checkpoint series step task sample_id rollout response score reason n_tokens entropy nucleus".split()
+    needed = [
+        "checkpoint",
+        "series",
+        "step",
+        "task",
+        "sample_id",
+        "rollout",
+        "response",
+        "score",
+        "reason",
+        "n_tokens",
+        "entropy",
+        "nucleus",
+    ]
     assert set(needed) <= set(frame.columns)
     assert frame["step"].tolist()[0] in (5, 10) and frame["entropy"].eq(0.5).all()
 
@@ -100,7 +113,9 @@ def test_a_broken_checkpoint_among_good_ones_exits_3_and_is_named(tmp_path: Path
         (("--ckpt", "nowhere-*"), "matches no folder"),
     ],
 )
-def test_usage_errors_exit_2_with_a_hint(tmp_path: Path, engine: Parrot, arguments: tuple[str, ...], message: str) -> None:
+def test_usage_errors_exit_2_with_a_hint(
+    tmp_path: Path, engine: Parrot, arguments: tuple[str, ...], message: str
+) -> None:
     result = run(tmp_path, *arguments)
     assert result.exit_code == 2 and message in result.stderr and "Traceback" not in result.output
 

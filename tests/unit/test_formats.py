@@ -7,12 +7,12 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from specs_eval.chat import text_of
 from specs_eval.tasks.easyvqa.task import ANSWERS, EasyVQA, normalize_word
 from specs_eval.tasks.formats.extraction import extract_answer
 from specs_eval.tasks.formats.styles import FORMATS, OOD_FORMATS, THINK_ANSWER
 from specs_eval.tasks.registry import get_task
-
-from specs_eval.chat import text_of
 
 REASONING = "the image shows a teal circle."
 styles = pytest.mark.parametrize("style", FORMATS.values(), ids=FORMATS.keys())

@@ -1,0 +1,236 @@
+"""The cluster bootstrap: many ratios of totals over the same resampled clusters, in a few matrix products.
+
+A resample draws clusters with replacement. All that a mean needs from a cluster is its total and its weight, so a
+resample is one row of multinomial counts, and any number of means follows from one product: counts times totals. Means
+that share clusters (ID and OOD ask the same questions, the base answered them too) share the counts: that is the pairing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from specs_eval.analysis.samples import FloatArray, IntArray, SampleValues
+from specs_eval.analysis.statistics import (
+    Estimate,
+    Interval,
+    check_level,
+    clustered_stderr,
+    effective_samples,
+    undefined,
+)
+from specs_eval.errors import ConfigError
+
+_CHUNK_ENTRIES = 2_000_000
+"""Entries of the count matrix that are held at once (16 MB)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resampling:
+    """How intervals are drawn."""
+
+    n_draws: int = 2000
+    level: float = 0.95
+    """Nominal coverage, in (0, 1)."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_level(self.level)
+        if not 100 <= self.n_draws <= 1_000_000:
+            raise ConfigError(f"the bootstrap takes 100 to 1,000,000 draws, not {self.n_draws}")
+        if self.seed < 0:
+            raise ConfigError(f"the seed must be >= 0, not {self.seed}")
+
+    def generator(self) -> np.random.Generator:
+        """A fresh generator: the same numbers for every analysis of the same clusters."""
+        return np.random.default_rng(self.seed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClusterTotals:
+    """What a ratio needs to know of each cluster."""
+
+    labels: tuple[str, ...]
+    """Clusters, each once."""
+    totals: FloatArray
+    """Numerator of each, shape (n_clusters,)."""
+    weights: FloatArray
+    """Denominator of each, >= 0, shape (n_clusters,)."""
+    pseudo_weight: float = 0.0
+    """Weight of one sample's worth of prior information (see `share_totals`); 0: none."""
+
+
+def share_totals(samples: SampleValues) -> ClusterTotals:
+    """Totals of a share, with what keeps its resamples from collapsing at 0 and 1.
+
+    The plain bootstrap is certain about 0 of n: every resample is 0 again. Jeffreys' prior is the usual cure for a
+    share: half a success and half a failure beside the data. Here each resample gets Gamma(1/2) of a success and
+    Gamma(1/2) of a failure, at the weight of one effective sample (clusters count as `effective_samples` says). For
+    independent yes/no samples a resample then has mean and variance of Jeffreys' posterior up to order 1/n^2; away from
+    the ends the effect vanishes. Measured at a true OOD share of 2 % and 60 samples, 95 % intervals of GF cover 99 %
+    of the time instead of 72 % (the slow tests simulate it).
+
+    Raises:
+        ConfigError: the metric leaves [0, 1], or no sample has a value.
+    """
+    values, _ = samples.scored_values()
+    if not len(values):
+        raise ConfigError("a run without a scored rollout cannot be resampled")
+    if values.min() < 0 or values.max() > 1:
+        raise ConfigError(f"the metric is not a share: values from {values.min():g} to {values.max():g}")
+    scored = ~np.isnan(samples.values)
+    labels, codes = _unique_labels(samples.clusters)
+    # Clusters without any value stay in, with weight 0: the resampled clusters must not depend on what failed.
+    totals = _sums(codes[scored], samples.values[scored], len(labels))
+    weights = _sums(codes[scored], np.ones(len(values)), len(labels))
+    n_clusters = int((weights > 0).sum())
+    share = float(values.mean())
+    stderr = clustered_stderr(values, codes[scored]) or 0.0
+    return ClusterTotals(labels, totals, weights, len(values) / effective_samples(share, stderr, n_clusters))
+
+
+def bootstrap_ratios(
+    rows: Sequence[Sequence[ClusterTotals]], n_draws: int, generator: np.random.Generator
+) -> FloatArray:
+    """Resampled ratios of several roles (ID, OOD, base) in several rows (checkpoints) over common random numbers.
+
+    Roles that have a cluster in common are resampled together, over the union of their clusters; roles that have none
+    are independent and are resampled independently. What a row gets does not depend on the rows beside it.
+
+    Args:
+        rows: shape (n_rows, n_roles); within a role all rows have the same clusters.
+        n_draws: resamples.
+        generator: source of the counts and of the pseudo-observations.
+
+    Returns:
+        Ratios, shape (n_rows, n_roles, n_draws); NaN where a resample holds no weight (never with a pseudo weight).
+
+    Raises:
+        ValueError: rows differ in their clusters.
+    """
+    roles = rows[0]
+    if any(tuple(one.labels for one in row) != tuple(one.labels for one in roles) for row in rows):
+        raise ValueError("all rows must have the same clusters within a role")
+    sums = np.empty((2, len(rows), len(roles), n_draws))
+    for members in _linked(roles):
+        union = sorted({label for role in members for label in roles[role].labels})
+        matrix = _cluster_matrix(rows, members, {label: index for index, label in enumerate(union)})
+        for start, counts in resample_counts(len(union), n_draws, generator):
+            product = (counts @ matrix).reshape(len(counts), 2, len(rows), len(members))
+            sums[:, :, members, start : start + len(counts)] = np.moveaxis(product, 0, -1)
+    pseudo = generator.standard_gamma(0.5, size=(2, len(roles), n_draws))
+    scale = np.array([[one.pseudo_weight for one in row] for row in rows])[:, :, None]
+    totals = sums[0] + scale * pseudo[0]
+    weights = sums[1] + scale * (pseudo[0] + pseudo[1])
+    ratios = np.full(totals.shape, np.nan)
+    np.divide(totals, weights, out=ratios, where=weights > 0)
+    return ratios
+
+
+def resample_counts(n_clusters: int, n_draws: int, generator: np.random.Generator) -> Iterator[tuple[int, FloatArray]]:
+    """How often each cluster is drawn in each resample: multinomial counts, row by row, in chunks.
+
+    Indices are drawn and counted, which takes a fifth of the time of `Generator.multinomial`.
+
+    Yields:
+        The number of the first resample of the chunk, and counts of shape (n_in_chunk, n_clusters).
+    """
+    size = max(1, min(n_draws, _CHUNK_ENTRIES // n_clusters))
+    for start in range(0, n_draws, size):
+        n = min(size, n_draws - start)
+        drawn = generator.integers(0, n_clusters, size=(n, n_clusters))
+        drawn += (np.arange(n) * n_clusters)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=n * n_clusters)
+        yield start, counts.reshape(n, n_clusters).astype(np.float64)
+
+
+def percentile_interval(draws: FloatArray, value: float, resampling: Resampling) -> Interval:
+    """Percentile interval of resampled values; widened where needed so that it holds the estimate itself.
+
+    Args:
+        draws: shape (n_draws,); NaN is left out.
+        value: the estimate.
+        resampling: what the draws were made with.
+    """
+    tail = (1 - resampling.level) / 2
+    low, high = np.nanquantile(draws, [tail, 1 - tail])
+    return Interval(
+        min(float(low), value),
+        max(float(high), value),
+        resampling.level,
+        "cluster bootstrap",
+        resampling.n_draws,
+        resampling.seed,
+    )
+
+
+def pooled_mean(values: FloatArray, weights: FloatArray, clusters: Sequence[str], resampling: Resampling) -> Estimate:
+    """Weighted mean of a quantity without bounds (entropy, nucleus size), with a cluster bootstrap interval.
+
+    Args:
+        values: mean of each sample, shape (n,).
+        weights: what each was averaged over, >= 0, shape (n,); 0: left out.
+        clusters: label of each sample, length n.
+        resampling: draws, level and seed.
+
+    Returns:
+        Sum of weight times value over sum of weights. No interval when there is a single cluster or all clusters agree:
+        nothing then shows how they vary.
+    """
+    used = weights > 0
+    if not used.any():
+        return undefined("no value")
+    labels, codes = _unique_labels([label for label, use in zip(clusters, used, strict=True) if use])
+    totals = _sums(codes, values[used] * weights[used], len(labels))
+    masses = _sums(codes, weights[used], len(labels))
+    value, n = float(totals.sum() / masses.sum()), int(used.sum())
+    if len(labels) < 2 or np.ptp(totals / masses) <= 1e-12 * max(abs(value), 1.0):
+        reason = "all clusters have the same value" if len(labels) > 1 else "a single cluster"
+        return Estimate(value, None, None, n, len(labels), reason=f"{reason}: nothing shows how much results vary")
+    role = ClusterTotals(labels, totals, masses)
+    draws = bootstrap_ratios([[role]], resampling.n_draws, resampling.generator())[0, 0]
+    return Estimate(
+        value, float(np.nanstd(draws, ddof=1)), percentile_interval(draws, value, resampling), n, len(labels)
+    )
+
+
+def _unique_labels(labels: Sequence[str]) -> tuple[tuple[str, ...], IntArray]:
+    """The labels in alphabetical order, so that the order of the samples changes nothing, and the index of each."""
+    unique = tuple(sorted(set(labels)))
+    position = {label: index for index, label in enumerate(unique)}
+    return unique, np.fromiter((position[label] for label in labels), dtype=np.int64, count=len(labels))
+
+
+def _sums(codes: IntArray, values: FloatArray, n: int) -> FloatArray:
+    return np.bincount(codes, weights=values, minlength=n).astype(np.float64)
+
+
+def _linked(roles: Sequence[ClusterTotals]) -> list[list[int]]:
+    """Roles in groups: two are in one group when a chain of shared clusters leads from one to the other."""
+    groups: list[tuple[set[str], list[int]]] = []
+    for number, role in enumerate(roles):
+        labels, members = set(role.labels), [number]
+        apart = []
+        for other_labels, other_members in groups:
+            if labels.isdisjoint(other_labels):
+                apart.append((other_labels, other_members))
+            else:
+                labels |= other_labels
+                members = other_members + members
+        groups = [*apart, (labels, members)]
+    return sorted((sorted(members) for _, members in groups), key=lambda members: members[0])
+
+
+def _cluster_matrix(
+    rows: Sequence[Sequence[ClusterTotals]], members: list[int], position: dict[str, int]
+) -> FloatArray:
+    """Totals and weights by cluster, shape (n_clusters, 2 * n_rows * n_members); 0 where a role lacks a cluster."""
+    matrix = np.zeros((len(position), 2, len(rows), len(members)))
+    for column, role in enumerate(members):
+        places = [position[label] for label in rows[0][role].labels]
+        for number, row in enumerate(rows):
+            matrix[places, 0, number, column] = row[role].totals
+            matrix[places, 1, number, column] = row[role].weights
+    return matrix.reshape(len(position), -1)

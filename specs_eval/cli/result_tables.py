@@ -1,0 +1,204 @@
+"""Estimates as rich tables: percent on screen, intervals beside them, and what is missing in words.
+
+Each table comes in two layouts, and the first that fits the console is taken: intervals beside the numbers, or compact
+with intervals below them and fewer columns. ``--json`` always has everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from specs_eval.analysis.exploration import AtK, Exploration
+from specs_eval.analysis.series import GeneralizationPoint, GeneralizationSeries
+from specs_eval.analysis.statistics import Estimate, Interval
+from specs_eval.cli.charts import has_unicode, printable
+
+_UNBOUNDED = 10_000
+"""Columns: what a table is measured against."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """What the score table says about one run."""
+
+    checkpoint: str
+    task: str
+    n_rollouts: int
+    """Rollouts a sample that were asked for."""
+    metrics: Mapping[str, Estimate]
+    """``score`` and further metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExplorationRow:
+    """What the exploration tables say about one run."""
+
+    checkpoint: str
+    result: Exploration
+
+
+def score_table(rows: Sequence[ScoreRow], console: Console) -> Table:
+    """Mean and interval of each metric, a row a run; metrics that a task does not have stay empty."""
+    names = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    names.sort(key=lambda name: name != "score")
+    failed = any(row.metrics["score"].n_unscored for row in rows)
+
+    def build(compact: bool) -> Table:
+        headings = [*(f"{printable(name)} %" for name in names), "n", *(["Unscored"] if failed else [])]
+        table = _table(console, ["Checkpoint", "Task"], headings)
+        for row in rows:
+            score = row.metrics["score"]
+            cells = [_percent(row.metrics.get(name), compact) for name in names]
+            counts = [Text(f"{score.n_samples:,} x {row.n_rollouts}"), *_unscored(score.n_unscored, failed)]
+            table.add_row(_name(row.checkpoint), _name(row.task), *cells, *counts)
+        return table
+
+    return _fitting(build, console)
+
+
+def gf_table(series: GeneralizationSeries, console: Console) -> Table:
+    """ID, OOD, gains and GF of each checkpoint, in step order."""
+    failed = any(point.id.n_unscored + point.ood.n_unscored for point in series.points)
+
+    def build(compact: bool) -> Table:
+        gains = [] if compact or series.gain == "score" else ["Gain ID", "Gain OOD"]
+        headings = ["ID %", "OOD %", *gains, "GF", "n ID / OOD", *(["Unscored"] if failed else [])]
+        table = _table(console, ["Step"], headings)
+        for point in series.points:
+            gain_cells = [_signed(point.id_gain), _signed(point.ood_gain)] if gains else []
+            table.add_row(
+                _step(point),
+                _percent(point.id, compact),
+                _percent(point.ood, compact),
+                *gain_cells,
+                _factor(point, compact),
+                Text(f"{point.id.n_samples:,} / {point.ood.n_samples:,}"),
+                *_unscored(point.id.n_unscored + point.ood.n_unscored, failed),
+            )
+        return table
+
+    return _fitting(build, console)
+
+
+def solving_table(rows: Sequence[ExplorationRow], console: Console) -> Table:
+    """pass@k for a few k; the unsolvable share and maj@k for the largest."""
+    failed = any(row.result.n_unscored for row in rows)
+
+    def build(compact: bool) -> Table:
+        ks = _shown_ks(rows, 2 if compact else 4)
+        headings = [f"pass@{k} %" for k in ks]
+        headings += [heading for k in ks[-1:] for heading in (f"unsolvable@{k} %", f"maj@{k} %")]
+        table = _table(console, ["Checkpoint"], [*headings, "n", *(["Unscored"] if failed else [])])
+        for row in rows:
+            at: dict[int, AtK] = {one.k: one for one in row.result.at_k}
+            cells = [_percent(at[k].pass_at_k if k in at else None, compact) for k in ks]
+            for k in ks[-1:]:
+                cells.append(_percent(at[k].unsolvable if k in at else None, compact))
+                cells.append(_percent(at[k].majority if k in at else None, compact))
+            counts = [_counts(row.result), *_unscored(row.result.n_unscored, failed)]
+            table.add_row(_name(row.checkpoint), *cells, *counts)
+        return table
+
+    return _fitting(build, console)
+
+
+def variety_table(rows: Sequence[ExplorationRow], console: Console) -> Table:
+    """Branching, entropy and the number of different answers."""
+
+    def build(compact: bool) -> Table:
+        headings = ["RBF", "Entropy (nats)", "Distinct answers", "Effective answers"]
+        table = _table(console, ["Checkpoint"], headings)
+        for row in rows:
+            one = row.result
+            numbers = (one.rbf, one.entropy, one.distinct, one.effective)
+            table.add_row(_name(row.checkpoint), *(_number(number, compact) for number in numbers))
+        return table
+
+    return _fitting(build, console)
+
+
+def _fitting(build: Callable[[bool], Table], console: Console) -> Table:
+    table = build(False)
+    needed = Measurement.get(console, console.options.update(width=_UNBOUNDED), table).maximum
+    return build(True) if needed > console.width else table
+
+
+def _table(console: Console, left: Sequence[str], right: Sequence[str]) -> Table:
+    style = box.SIMPLE_HEAD if has_unicode(console) else box.ASCII2
+    table = Table(box=style, pad_edge=False, collapse_padding=True)
+    for heading in left:
+        table.add_column(heading, overflow="fold")
+    for heading in right:
+        table.add_column(heading, justify="right", overflow="fold")
+    return table
+
+
+def _name(text: str) -> Text:
+    return Text(printable(text))
+
+
+def _step(point: GeneralizationPoint) -> Text:
+    if point.is_base:
+        return Text("0 (base)")
+    return _name(point.checkpoint) if point.step is None else Text(f"{point.step:,}")
+
+
+def _percent(estimate: Estimate | None, compact: bool) -> Text:
+    """A share as percent with its interval; a dash where it is undefined, nothing where there is none."""
+    return Text("") if estimate is None else _with_interval(estimate.value, estimate.interval, compact, 100, 1)
+
+
+def _number(estimate: Estimate, compact: bool) -> Text:
+    """A quantity with its interval; a dash where it is undefined."""
+    return _with_interval(estimate.value, estimate.interval, compact, 1, 2)
+
+
+def _with_interval(value: float | None, interval: Interval | None, compact: bool, scale: int, digits: int) -> Text:
+    if value is None:
+        return Text("-", "dim")
+    text = Text()
+    text.append(f"{value * scale:.{digits}f}", "bold")
+    if interval is not None:
+        low, high = (f"{end * scale:.{digits}f}" for end in (interval.low, interval.high))
+        text.append(f"{_gap(compact)}[{low}, {high}]", "dim")
+    return text
+
+
+def _factor(point: GeneralizationPoint, compact: bool) -> Text:
+    text = _with_interval(point.gf, point.interval, compact, 100, 1)
+    if point.regressed:
+        text.append(f"{_gap(compact)}regressed: {', '.join(role.upper() for role in point.regressed)}", "red")
+    return text
+
+
+def _gap(compact: bool) -> str:
+    return "\n" if compact else " "
+
+
+def _signed(value: float | None) -> Text:
+    return Text("-", "dim") if value is None else Text(f"{100 * value:+.1f}", "red" if value < 0 else "")
+
+
+def _unscored(n: int, shown: bool) -> list[Text]:
+    return [Text(f"{n:,}", "bold red" if n else "dim")] if shown else []
+
+
+def _counts(result: Exploration) -> Text:
+    fewest, most = result.fewest_rollouts, result.most_rollouts
+    rollouts = f"{most}" if fewest == most else f"{fewest}..{most}"
+    return Text(f"{result.n_samples:,} x {rollouts}")
+
+
+def _shown_ks(rows: Sequence[ExplorationRow], most: int) -> list[int]:
+    """At most so many values of k, spread over those that there are, first and last among them."""
+    ks = sorted({one.k for row in rows for one in row.result.at_k})
+    if len(ks) <= most:
+        return ks
+    return [ks[round(place * (len(ks) - 1) / (most - 1))] for place in range(most)]

@@ -1,0 +1,213 @@
+"""``specs-eval score``: official and other scores for outputs that exist already, without a model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from specs_eval.errors import EXIT_INCOMPLETE, ConfigError
+
+if TYPE_CHECKING:
+    from specs_eval.tasks.breakdowns import Breakdown, Total
+    from specs_eval.tasks.profiles import Profile
+    from specs_eval.tasks.rows import ScoredRow, Source
+
+MAX_SHOWN_PROBLEMS = 10
+
+
+@click.command()
+@click.argument("rows", type=click.Path(path_type=Path), metavar="ROWS.jsonl")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Where the scored rows go.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Choice(["response", "extraction", "auto"]),
+    default="auto",
+    show_default=True,
+    help="What is scored. auto: the response where the official path is a rule, what was recorded where it asked a "
+    "model.",
+)
+@click.option(
+    "--profile", type=click.Choice(["official", "reasoning"]), default="official", show_default=True, help="Whose rules."
+)
+@click.option("--allow-code", is_flag=True, help="Let metrics that run programs from the responses run them, sandboxed.")
+@click.option("--breakdown", is_flag=True, help="Also show the categories of the benchmarks.")
+@click.option("--json", "as_json", is_flag=True, help="Print totals and categories as JSON on stdout.")
+def score(
+    rows: Path, output: Path, source: Source, profile: Profile, allow_code: bool, breakdown: bool, as_json: bool
+) -> None:
+    """Score model outputs that exist already: one JSON object a line in, one a line out, in the same order.
+
+    Exits 3 when rows could not be scored; they are in the output with a reason and without a score.
+
+    \b
+    specs-eval score outputs.jsonl -o scored.jsonl --from response
+    """
+    totals = score_file(rows, output, Options(source, profile, allow_code))
+    if as_json:
+        click.echo(json.dumps(summary(totals, output, source, profile), indent=2))
+    else:
+        _show(totals, output, profile, with_categories=breakdown)
+    sys.exit(EXIT_INCOMPLETE if totals.problems else 0)
+
+
+class Options:
+    """How rows are scored."""
+
+    def __init__(self, source: Source, profile: Profile, allow_code: bool) -> None:
+        self.source: Source = source
+        self.profile: Profile = profile
+        self.allow_code = allow_code
+
+
+class Totals:
+    """What came of it, by benchmark and model."""
+
+    def __init__(self) -> None:
+        self.n_rows = 0
+        self.problems: list[str] = []
+        """One sentence for each row without a score, with its line number."""
+        self.groups: dict[tuple[str, str], Breakdown] = {}
+
+    def add(self, row: dict[str, Any], scored: ScoredRow) -> None:
+        """Count one scored row."""
+        from specs_eval.tasks.breakdowns import Breakdown, row_dimensions
+
+        self.n_rows += 1
+        group = self.groups.setdefault((scored.benchmark, scored.model), Breakdown())
+        group.add(row_dimensions(row), scored.score, scored.metrics)
+
+
+def score_file(rows: Path, output: Path, options: Options) -> Totals:
+    """Score a file line by line into another, which appears whole or not at all.
+
+    Raises:
+        ConfigError: the input cannot be read, or the output's folder does not exist.
+        StoreError: the output cannot be written.
+    """
+    from specs_eval.files import write_atomic
+
+    if not rows.is_file():
+        raise ConfigError(f"no such file: {rows}; give a JSON Lines file with one row a line")
+    if not output.parent.is_dir():
+        raise ConfigError(f"{output.parent} is not a folder; make it, or choose another -o")
+    if output.is_dir() or (output.exists() and output.samefile(rows)):
+        raise ConfigError(f"{output} cannot be the output; choose another -o")
+    totals = Totals()
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="ascii") as stream:
+            stream.writelines(line + "\n" for line in _scored_lines(rows, options, totals))
+
+    write_atomic(output, write)
+    return totals
+
+
+def _scored_lines(rows: Path, options: Options, totals: Totals) -> Iterator[str]:
+    from specs_eval.tasks.rows import encode_scored, score_row, unscored
+
+    for number, row, problem in _read_rows(rows):
+        if problem is None:
+            scored = score_row(row, source=options.source, profile=options.profile, allow_code=options.allow_code)
+        else:
+            scored = unscored(row, f"line {number}: {problem}")
+        totals.add(row, scored)
+        if scored.score is None:
+            totals.problems.append(f"{rows.name}:{number}: {scored.reason}")
+        yield encode_scored(scored)
+
+
+def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any], str | None]]:
+    """(line number, row, problem): a line that is no JSON object is an empty row with a problem."""
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield number, {}, f"not a JSON object: {error}"[:300]
+                continue
+            if isinstance(row, dict):
+                yield number, row, None
+            else:
+                yield number, {}, f"not a JSON object but {type(row).__name__}"
+
+
+def summary(totals: Totals, output: Path, source: str, profile: str) -> dict[str, Any]:
+    """Totals by benchmark and model as plain JSON types."""
+    return {
+        "output": str(output),
+        "profile": profile,
+        "from": source,
+        "n_rows": totals.n_rows,
+        "n_unscored": len(totals.problems),
+        "problems": totals.problems[:1000],
+        "models": [
+            {
+                "benchmark": benchmark,
+                "model": model,
+                **_total(group.overall),
+                "metrics": {name: _total(total) for name, total in group.metrics.items()},
+                "categories": {
+                    dimension: {value: _total(total) for value, total in totals_by_value.items()}
+                    for dimension, totals_by_value in group.sorted_parts()
+                },
+            }
+            for (benchmark, model), group in sorted(totals.groups.items())
+        ],
+    }
+
+
+def _total(total: Total) -> dict[str, Any]:
+    from specs_eval.analysis.statistics import share_interval
+
+    mean = total.mean
+    facts: dict[str, Any] = {"mean": mean, "sum": total.score, "n": total.n, "n_unscored": total.n_unscored}
+    facts["coverage"] = total.n / (total.n + total.n_unscored) if total.n + total.n_unscored else None
+    if mean is not None and 0 <= mean <= 1 and total.n > 1:
+        stderr = (mean * (1 - mean) / (total.n - 1)) ** 0.5
+        interval = share_interval(mean, stderr, total.n)
+        facts["interval"] = [interval.low, interval.high]
+    return facts
+
+
+def _show(totals: Totals, output: Path, profile: str, *, with_categories: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title=f"profile {profile}", title_justify="left", box=None, header_style="bold")
+    for name in ("Benchmark", "Model", "Score %", "n", "No answer", "Free credit", "Chance credit", "Unscored"):
+        table.add_column(name, justify="left" if name in ("Benchmark", "Model") else "right", overflow="fold")
+    for (benchmark, model), group in sorted(totals.groups.items()):
+        total = group.overall
+        counts = [_count(group, name) for name in ("no_answer", "free_credit", "chance_credit")]
+        cells = [_percent(total.mean), f"{total.n:,}", *counts, str(total.n_unscored) if total.n_unscored else ""]
+        table.add_row(benchmark, model, *cells)
+    console.print(table)
+    if with_categories:
+        for (benchmark, model), group in sorted(totals.groups.items()):
+            for dimension, values in group.sorted_parts():
+                console.print(f"\n{benchmark} {model}: {dimension}", highlight=False, markup=False)
+                for value, total in values.items():
+                    console.print(f"  {value:<44} {_percent(total.mean):>6}  n {total.n}", highlight=False, markup=False)
+    console.print(f"\n{totals.n_rows:,} rows -> {output}", highlight=False, markup=False)
+    for problem in totals.problems[:MAX_SHOWN_PROBLEMS]:
+        click.echo(f"unscored: {problem}", err=True)
+    if len(totals.problems) > MAX_SHOWN_PROBLEMS:
+        click.echo(f"... and {len(totals.problems) - MAX_SHOWN_PROBLEMS:,} more without a score", err=True)
+
+
+def _count(group: Breakdown, name: str) -> str:
+    total = group.metrics.get(name)
+    return f"{total.score:,.4g}" if total is not None else ""
+
+
+def _percent(mean: float | None) -> str:
+    return "-" if mean is None else f"{100 * mean:.2f}"
