@@ -9,11 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from specs_eval.tasks.formats.extraction import extract_answer
-
 from specs_eval.chat import ImagePart, chat_digest, combined_digest, user_chat
 from specs_eval.errors import TaskDataError
 from specs_eval.task import Sample, Score
+from specs_eval.tasks.formats.extraction import extract_answer
 
 Split = Literal["train", "test"]
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from specs_eval.tasks.formats.extraction import extract_answer
-from specs_eval.tasks.formats.styles import FORMATS, THINK_ANSWER, AnswerFormat
-
 from specs_eval.chat import append_text, combined_digest
 from specs_eval.task import Sample, Score, Task
+from specs_eval.tasks.formats.extraction import extract_answer
+from specs_eval.tasks.formats.styles import FORMATS, THINK_ANSWER, AnswerFormat
 
 SCORING_VERSION = 1
 REASONING_TOKENS = 1024

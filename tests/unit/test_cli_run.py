@@ -7,21 +7,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from fakes import FakeBackend, write_checkpoint
+from fakes import Parrot, write_checkpoint
 
 from specs_eval import load_runs
 from specs_eval.cli import main
 from specs_eval.store import RunStore
-
-
-class Parrot(FakeBackend):
-    """Answers every prompt with the same text."""
-
-    def _answer(self, request, number, spec, shape):  # type: ignore[no-untyped-def]
-        if request.sample_id in self.fail_samples:
-            return super()._answer(request, number, spec, shape)
-        response = super()._answer(type(request)("s0001", request.key, request.chat, (number,)), number, spec, shape)
-        return type(response)(number, "<think>x</think><answer>yes</answer>", n_tokens=9, entropy=0.5, nucleus=1.5)
 
 
 @pytest.fixture
