@@ -53,7 +53,7 @@ class RunRequest:
         """The sampling spec for a task."""
         temperature = self.temperature if self.temperature is not None else float(self.n_rollouts > 1)
         tokens = self.max_new_tokens if self.max_new_tokens is not None else task.max_new_tokens
-        return SamplingSpec(temperature, tokens, self.seed, self.top_p)
+        return SamplingSpec(temperature, tokens, self.seed, self.top_p, tuple(getattr(task, "stop", ())))
 
 
 class Observer(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,13 +44,14 @@ def task_names() -> dict[str, str]:
     return names
 
 
-def get_task(name: str, data_dir: Path | None = None) -> Task:
+def get_task(name: str, data_dir: Path | None = None, include_paths: Sequence[Path] = ()) -> Task:
     """The task of this name.
 
     Args:
         name: one of `task_names`, with or without ``specs_``; any lmms-eval generate task; either of them with
             ``_formats_id`` or ``_formats_ood`` appended.
         data_dir: where benchmark data lies.
+        include_paths: folders with lmms-eval task YAMLs of the user's own.
 
     Raises:
         ConfigError: no such task; the nearest names are suggested.
@@ -61,11 +62,11 @@ def get_task(name: str, data_dir: Path | None = None) -> Task:
         return TASKS[canonical].create(data_dir)
     for suffix in (ID_SUFFIX, OOD_SUFFIX):
         if canonical.endswith(suffix) and canonical != suffix:
-            return _format_view(canonical, get_task(canonical.removesuffix(suffix), data_dir), suffix)
-    return _lmms_task(canonical)
+            return _format_view(canonical, get_task(canonical.removesuffix(suffix), data_dir, include_paths), suffix)
+    return _lmms_task(canonical, include_paths)
 
 
-def parse_task_list(text: str, data_dir: Path | None = None) -> list[Task]:
+def parse_task_list(text: str, data_dir: Path | None = None, include_paths: Sequence[Path] = ()) -> list[Task]:
     """Tasks of a comma-separated list, each once.
 
     Raises:
@@ -74,7 +75,7 @@ def parse_task_list(text: str, data_dir: Path | None = None) -> list[Task]:
     names = dict.fromkeys(canonical_task_name(part) for part in text.split(",") if part.strip())
     if not names:
         raise ConfigError("--tasks names no task; 'specs-eval tasks' lists them")
-    return [get_task(name, data_dir) for name in names]
+    return [get_task(name, data_dir, include_paths) for name in names]
 
 
 def _format_view(name: str, base: Task, suffix: str) -> Task:
@@ -84,11 +85,15 @@ def _format_view(name: str, base: Task, suffix: str) -> Task:
     return FormatTask(name, base, (THINK_ANSWER,) if suffix == ID_SUFFIX else OOD_FORMATS)
 
 
-def _lmms_task(name: str) -> Task:
+def _lmms_task(name: str, include_paths: Sequence[Path]) -> Task:
+    from specs_eval.tasks.lmms.adapter import LmmsEvalTask
+    from specs_eval.tasks.lmms.find import find_task
+
     near = difflib.get_close_matches(name, task_names(), n=3, cutoff=0.75)
     if near:
-        # A typo in one of our names must not cost the seconds that lmms-eval's index takes.
-        raise ConfigError(f"unknown task {name!r}; did you mean {' or '.join(map(repr, near))}?")
-    from specs_eval.tasks.lmms.adapter import LmmsEvalTask
-
-    return LmmsEvalTask(name)
+        # More likely a slip in one of our names than a task of lmms-eval; only the latter's list can tell.
+        try:
+            find_task(name, include_paths)
+        except ConfigError as error:
+            raise ConfigError(f"unknown task {name!r}; did you mean {' or '.join(map(repr, near))}?") from error
+    return LmmsEvalTask(name, include_paths)

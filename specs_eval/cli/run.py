@@ -43,6 +43,13 @@ STORE_OPTION = click.option(
 @click.option(
     "--data-dir", type=click.Path(path_type=Path), envvar="SPECS_EVAL_DATA", help="Where benchmark data lies."
 )
+@click.option(
+    "--include-path",
+    "include_paths",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    multiple=True,
+    help="Folder with lmms-eval task YAMLs of your own; repeatable.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
     "--max-unscored", type=float, default=0.0, show_default=True, help="Share of failed rollouts that still exits 0."
@@ -71,6 +78,7 @@ def run(
     dtype: str | None,
     per_position: bool,
     data_dir: Path | None,
+    include_paths: tuple[Path, ...],
     seed: int,
     max_unscored: float,
     lock_timeout: float,
@@ -89,7 +97,7 @@ def run(
     from specs_eval.tasks.registry import parse_task_list
 
     request = RunRequest(
-        tasks=parse_task_list(task_list, data_dir),
+        tasks=parse_task_list(task_list, data_dir, include_paths),
         n_rollouts=rollouts,
         temperature=temperature,
         limit=limit,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ from lmms_eval.utils import simple_parse_args_string
 from tqdm import tqdm
 
 from specs_eval.backends.base import Backend, BackendOptions, Request, Response
-from specs_eval.chat import Chat
 from specs_eval.checkpoints import Checkpoint, resolve_checkpoints
 from specs_eval.errors import EXIT_INCOMPLETE, ConfigError, GenerationError
 from specs_eval.fingerprint import Fingerprinter
@@ -32,19 +30,6 @@ SAMPLES_AT_ONCE = 64
 """Samples whose images are decoded at the same time (rounded up to whole blocks of the backend)."""
 
 _LMMS_EVAL_DEFAULT_BATCH_SIZE = 1
-
-
-@dataclass(slots=True)
-class Failures:
-    """What failed, by lmms-eval task."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    first_reason: dict[str, str] = field(default_factory=dict)
-
-    def add(self, task: str, n_rollouts: int, reason: str) -> None:
-        """Count failed rollouts."""
-        self.counts[task] += n_rollouts
-        self.first_reason.setdefault(task, reason)
 
 
 class SpecsModel(lmms):  # type: ignore[misc] # lmms-eval is not typed
@@ -84,6 +69,7 @@ class SpecsModel(lmms):  # type: ignore[misc] # lmms-eval is not typed
         self.seed = int(seed)
         with nonzero_exit_on_error():
             size = None if batch_size is None or str(batch_size).startswith("auto") else int(batch_size)
+            device = device or _device_of_this_rank()
             options = BackendOptions(size or max_batch_size, device, dtype)
             self.checkpoint = find_checkpoint(str(pretrained))
             self.backend = self.make_backend(options)
@@ -102,8 +88,8 @@ class SpecsModel(lmms):  # type: ignore[misc] # lmms-eval is not typed
         lmms-eval always passes a batch size, 1 unless the user gave one; its default is not a wish.
         """
         given = {name: value for name, value in (additional_config or {}).items() if value is not None}
-        if given.get("batch_size") is _LMMS_EVAL_DEFAULT_BATCH_SIZE:
-            del given["batch_size"]
+        if type(given.get("batch_size")) is int and given["batch_size"] == _LMMS_EVAL_DEFAULT_BATCH_SIZE:
+            del given["batch_size"]  # an explicit --batch_size 1 arrives as text
         arguments = {**given, **simple_parse_args_string(arg_string)}
         with nonzero_exit_on_error():
             known = ("pretrained", "batch_size", "device", "dtype", "seed", "max_batch_size")
@@ -121,52 +107,51 @@ class SpecsModel(lmms):  # type: ignore[misc] # lmms-eval is not typed
         """
         docs = asked_docs(requests)
         answers: list[list[GenerationResult]] = [[GenerationResult("")] * doc.n_rollouts for doc in docs]
-        failures = Failures()
-        with (
-            nonzero_exit_on_error(),
-            tqdm(total=len(requests), desc="specs-eval rollouts", disable=self.rank != 0) as progress,
-        ):
+        failed: dict[str, list[str]] = {}
+        progress = tqdm(total=len(requests), desc="specs-eval rollouts", disable=self.rank != 0)
+        with nonzero_exit_on_error(), progress:
             for spec, positions in by_sampling(docs, self.seed):
-                for position, responses in self._answer([docs[p] for p in positions], spec, failures):
-                    answers[positions[position]] = [_result(response) for response in responses]
-                    progress.update(len(responses))
-            _report(failures, docs)
+                for position, responses in self._answer([docs[p] for p in positions], spec):
+                    doc = docs[positions[position]]
+                    checked = one_a_rollout(responses, doc.n_rollouts)
+                    _count_failures(doc, checked, failed)
+                    answers[positions[position]] = [_result(response) for response in checked]
+                    progress.update(len(checked))
+        for task, reasons in failed.items():
+            end_with(EXIT_INCOMPLETE)
+            logger.error("%s: %d rollouts failed; the first: %s", task, len(reasons), reasons[0])
         return [answer for doc_answers in answers for answer in doc_answers]
 
-    def _answer(
-        self, docs: Sequence[AskedDoc], spec: SamplingSpec, failures: Failures
-    ) -> Iterator[tuple[int, list[Response]]]:
-        """(position, responses by rollout) of documents of one task with one sampling spec, some at a time."""
+    def _answer(self, docs: Sequence[AskedDoc], spec: SamplingSpec) -> Iterator[tuple[int, list[Response]]]:
+        """(position, responses) of documents of one task with one sampling spec, some at a time."""
         block = max(1, self.backend.block_size(docs[0].n_rollouts))
         step = block * -(-SAMPLES_AT_ONCE // block)
         for start in range(0, len(docs), step):
             asked: dict[str, int] = {}
             requests = []
             for position in range(start, min(start + step, len(docs))):
-                doc = docs[position]
-                names = self._doc_names(doc)
-                sample_id = names.sample_ids[doc.doc_id]
-                try:
-                    chat = self._chat(doc)
-                except Exception as error:  # noqa: BLE001 - a task's own code on one sample
-                    reason = f"{doc.task} {sample_id}: {type(error).__name__}: {error}"
-                    failures.add(doc.task, doc.n_rollouts, reason)
-                    yield position, [Response(number, error=reason) for number in range(doc.n_rollouts)]
-                    continue
-                asked[sample_id] = position
-                key = noise_key(names.task, sample_id)
-                requests.append(Request(sample_id, key, chat, tuple(range(doc.n_rollouts))))
+                request = self._request(docs[position])
+                if isinstance(request, Request):
+                    requests.append(request)
+                    asked[request.sample_id] = position
+                else:
+                    yield position, request
             for request, responses in self.backend.generate(requests, spec) if requests else ():
-                position = asked.pop(request.sample_id)
-                yield position, _checked(docs[position], responses, failures)
-            for sample_id, position in asked.items():
-                doc = docs[position]
-                reason = f"{doc.task} {sample_id}: the backend gave no response"
-                failures.add(doc.task, doc.n_rollouts, reason)
-                yield position, [Response(number, error=reason) for number in range(doc.n_rollouts)]
+                yield asked.pop(request.sample_id), responses
+            for position in asked.values():
+                yield position, []
 
-    def _chat(self, doc: AskedDoc) -> Chat:
-        return chat_from_messages(doc.doc_to_messages(self.task_dict[doc.task][doc.split][doc.doc_id]))
+    def _request(self, doc: AskedDoc) -> Request | list[Response]:
+        """What to ask the backend, or failed responses where the task cannot show the document."""
+        names = self._doc_names(doc)
+        sample_id = names.sample_ids[doc.doc_id]
+        numbers = tuple(range(doc.n_rollouts))
+        try:
+            chat = chat_from_messages(doc.doc_to_messages(self.task_dict[doc.task][doc.split][doc.doc_id]))
+        except Exception as error:  # noqa: BLE001 - a task's own code on one sample
+            reason = f"{sample_id}: {type(error).__name__}: {error}"
+            return [Response(number, finish_reason="error", error=reason) for number in numbers]
+        return Request(sample_id, noise_key(names.task, sample_id), chat, numbers)
 
     def _doc_names(self, doc: AskedDoc) -> DocNames:
         place = (doc.task, doc.split)
@@ -184,6 +169,13 @@ class SpecsModel(lmms):  # type: ignore[misc] # lmms-eval is not typed
     def generate_until_multi_round(self, requests: list[Any]) -> list[str]:
         """Not offered."""
         raise _only_generation("multi-round")
+
+
+def _device_of_this_rank() -> str | None:
+    """The GPU of this process where several share a machine; None: the backend chooses."""
+    rank = os.environ.get("LOCAL_RANK")
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return f"cuda:{rank}" if several and rank is not None and torch.cuda.is_available() else None
 
 
 def find_checkpoint(pretrained: str) -> Checkpoint:
@@ -205,43 +197,32 @@ def _only_generation(kind: str) -> ConfigError:
     return ConfigError(f"specs-eval's models only run generate tasks, not {kind}")
 
 
-def _checked(doc: AskedDoc, responses: Sequence[Response], failures: Failures) -> list[Response]:
-    """One response a rollout, in order; what is missing or carries an error is counted."""
+def one_a_rollout(responses: Sequence[Response], n_rollouts: int) -> list[Response]:
+    """One response a rollout, in order; a missing one is a failed one."""
     by_number = {response.rollout: response for response in responses}
-    checked = []
-    for number in range(doc.n_rollouts):
-        response = by_number.get(number, Response(number, error="the backend gave no response"))
-        if response.error is not None:
-            failures.add(doc.task, 1, response.error)
-        checked.append(response)
-    return checked
+    missing = "the backend gave no response"
+    return [
+        by_number.get(number, Response(number, finish_reason="error", error=missing)) for number in range(n_rollouts)
+    ]
+
+
+def _count_failures(doc: AskedDoc, responses: Sequence[Response], failed: dict[str, list[str]]) -> None:
+    """Remember reasons; end the evaluation where lmms-eval would score the failure as an empty answer.
+
+    Raises:
+        GenerationError: the task is not one of ours.
+    """
+    reasons = [response.error for response in responses if response.error is not None]
+    if not reasons:
+        return
+    failed.setdefault(doc.task, []).extend(reasons)
+    if not getattr(getattr(doc.doc_to_messages, "__self__", None), "records_failures", False):
+        raise GenerationError(
+            f"{doc.task}: a rollout failed, and lmms-eval would score it as an empty answer: {reasons[0]} "
+            "('specs-eval run --tasks' records such rollouts as failed and goes on.)"
+        )
 
 
 def _result(response: Response) -> GenerationResult:
     text = response.text if response.error is None else None
     return GenerationResult(text, TokenCounts(output_tokens=response.n_tokens))
-
-
-def _report(failures: Failures, docs: Sequence[AskedDoc]) -> None:
-    """Say loudly what failed; end the evaluation where a failure would be scored as an empty answer.
-
-    Raises:
-        GenerationError: rollouts of a task other than ours failed.
-    """
-    if not failures.counts:
-        return
-    end_with(EXIT_INCOMPLETE)
-    able = {doc.task for doc in docs if getattr(_owner(doc.doc_to_messages), "records_failures", False)}
-    for task, count in failures.counts.items():
-        logger.error("%s: %d rollouts failed; the first: %s", task, count, failures.first_reason[task])
-    unable = sorted(set(failures.counts) - able)
-    if unable:
-        raise GenerationError(
-            f"{sum(failures.counts[task] for task in unable)} rollouts of {', '.join(unable)} failed, and lmms-eval "
-            f"would score them as empty answers. First: {failures.first_reason[unable[0]]} "
-            "('specs-eval run --tasks' records such rollouts as failed and goes on.)"
-        )
-
-
-def _owner(function: Any) -> Any:
-    return getattr(function, "__self__", None)

@@ -75,7 +75,7 @@ def sampling_spec(gen_kwargs: Mapping[str, Any] | None, seed: int) -> SamplingSp
     """lmms-eval's ``generation_kwargs`` as our sampling spec.
 
     ``do_sample: false`` means greedy whatever the temperature, as in transformers; ``do_sample: true`` alone means
-    temperature 1. The stop string ``"\\n\\n"`` on its own is what lmms-eval adds to tasks that name none and is dropped.
+    temperature 1.
 
     Raises:
         ConfigError: beam search or another setting that would change responses and that we cannot honour.
@@ -93,28 +93,25 @@ def sampling_spec(gen_kwargs: Mapping[str, Any] | None, seed: int) -> SamplingSp
     )
 
 
-def stop_strings(until: str | Sequence[str] | None, *, injected: bool | None = None) -> tuple[str, ...]:
-    """The stop strings that a task asks for.
+def stop_strings(until: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The stop strings of ``generation_kwargs["until"]``, without those of white space only.
 
-    Args:
-        until: ``generation_kwargs["until"]``.
-        injected: whether lmms-eval added it; None: not known, a lone blank line counts as added.
+    lmms-eval adds a blank line to every task that names none, and its chat models ignore them: a response that thinks
+    in paragraphs would be cut after the first.
     """
-    texts = (until,) if isinstance(until, str) else tuple(text for text in until or () if text)
-    if injected or (injected is None and texts == ("\n\n",)):
-        return ()
-    return tuple(text for text in texts if text)
+    texts = (until,) if isinstance(until, str) else tuple(until or ())
+    return tuple(text for text in texts if text.strip())
 
 
 def _refuse_unknown_decoding(given: Mapping[str, Any], *, greedy: bool) -> None:
     """Settings that would change responses must be honoured or refused, never dropped."""
     if int(given.get("num_beams", 1)) > 1:
         raise ConfigError("num_beams > 1: beam search is not sampling; specs-eval's models do not offer it")
-    neutral = {"repetition_penalty": (1,), "presence_penalty": (0,), "frequency_penalty": (0,)}
+    neutral = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
     if not greedy:
-        neutral |= {"top_k": (0, -1), "min_p": (0,)}
-    for name, values in neutral.items():
-        if name in given and float(given[name]) not in values:
+        neutral |= {"top_k": 0.0, "min_p": 0.0}
+    for name, value in neutral.items():
+        if name in given and max(float(given[name]), 0.0) != value:
             raise ConfigError(f"generation_kwargs {name}={given[name]} is not offered by specs-eval's models")
 
 

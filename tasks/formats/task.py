@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import overload
 
 from specs_eval.chat import append_text, combined_digest
 from specs_eval.task import Sample, Score, Task
@@ -38,11 +39,7 @@ class FormatTask:
 
     def samples(self) -> Sequence[Sample]:
         """Question by question, each under all formats: a prefix holds whole questions and all formats."""
-        return self._samples
-
-    @cached_property
-    def _samples(self) -> list[Sample]:
-        return [_ask(sample, style) for sample in self.base.samples() for style in self.styles]
+        return _Asked(self.base.samples(), self.styles)
 
     def score(self, sample: Sample, response: str) -> Score:
         """Format following as the score, accuracy and lock-in beside it."""
@@ -61,6 +58,28 @@ class FormatTask:
     def score_answer(self, sample: Sample, answer: str) -> Score:
         """The base task's judgement of an answer that was extracted already."""
         return self.base.score_answer(sample, answer)
+
+
+class _Asked(Sequence[Sample]):
+    """Every question under every format, made when looked at: a limit must not decode the whole benchmark."""
+
+    def __init__(self, questions: Sequence[Sample], styles: tuple[AnswerFormat, ...]) -> None:
+        self._questions, self._styles = questions, styles
+
+    def __len__(self) -> int:
+        return len(self._questions) * len(self._styles)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        question, style = divmod(index % len(self), len(self._styles))
+        return _ask(self._questions[question], self._styles[style])
 
 
 def _ask(sample: Sample, style: AnswerFormat) -> Sample:
