@@ -1,0 +1,70 @@
+"""How many samples' key-value caches fit at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+CPU_SHARE = 0.25
+"""Share of the machine's memory for caches. On the CPU there is no second try: the kernel kills the process."""
+
+GPU_SHARE = 0.6
+"""Share of what the weights leave free; the rest is for activations. Running out all the same halves the batch."""
+
+GPU_STEPS = 512
+"""On the GPU, longer responses are taken to be rare; room is made as they grow."""
+
+
+def cache_bytes_per_token(model: Any) -> int | None:
+    """Bytes that one token takes in the key-value cache; None when the configuration does not tell."""
+    config = model.config.get_text_config(decoder=True)
+    n_heads: Any = getattr(config, "num_attention_heads", None)
+    n_shared: Any = getattr(config, "num_key_value_heads", None) or n_heads
+    n_layers: Any = getattr(config, "num_hidden_layers", None)
+    width: Any = getattr(config, "hidden_size", None)
+    if not all(isinstance(number, int) and number > 0 for number in (n_heads, n_shared, n_layers, width)):
+        return None
+    head = getattr(config, "head_dim", None) or width // n_heads
+    return int(2 * n_layers * n_shared * head * model.dtype.itemsize)
+
+
+def cache_budget(model: Any) -> int:
+    """Bytes that caches may take on the model's device; the same at every start, so that batches are."""
+    if model.device.type == "cpu":
+        return int(CPU_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    total = torch.cuda.get_device_properties(model.device).total_memory
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    return int(GPU_SHARE * max(0, total - weights))
+
+
+def fitting_groups(n_tokens: Sequence[int], n_bytes_per_token: int | None, budget: int) -> list[list[int]]:
+    """Consecutive samples in groups whose caches fit into the budget; at least one each.
+
+    Args:
+        n_tokens: tokens that each sample's cache holds at the end.
+        n_bytes_per_token: see `cache_bytes_per_token`; None: everything is taken to fit.
+        budget: bytes.
+
+    Returns:
+        Sample numbers of each group.
+    """
+    groups: list[list[int]] = []
+    taken = 0
+    for sample, tokens in enumerate(n_tokens):
+        size = tokens * (n_bytes_per_token or 0)
+        if groups and taken + size <= budget:
+            groups[-1].append(sample)
+            taken += size
+        else:
+            groups.append([sample])
+            taken = size
+    return groups
+
+
+def final_tokens(prompt_length: int, n_rollouts: int, n_rows: int, max_new_tokens: int, device: torch.device) -> int:
+    """Tokens in the cache of one sample at the end, its prompt once a row."""
+    steps = max_new_tokens if device.type == "cpu" else min(max_new_tokens, GPU_STEPS)
+    return n_rows * prompt_length + n_rollouts * steps
