@@ -16,9 +16,12 @@ N_FORMATS = 6
 
 _NEXT = """
 What you saw
-  A tiny VLM (0.7 M parameters, trained on easy-VQA, shipped with specs-eval) was trained further in two ways on the
-  spot: {methods}. Each checkpoint answered real questions 8 times, sampled at T = 1, under the trained output format
-  (ID) and under six changed ones (OOD). Everything is in {store}/; the same command again has nothing left to do.
+  A tiny VLM (0.7 M parameters, trained on easy-VQA, shipped with specs-eval) was trained further on the spot, in two
+  ways: sft sees the trained output format alone, mixed half the time some other formats (none of those evaluated).
+  Each checkpoint answered {questions} real questions {rollouts} times, sampled at T = 1, under the trained format (ID) and under
+  six changed ones (OOD). A rising ID curve looks like success; whether OOD rises with it is what GF tells apart. pass@k
+  and RBF say how much room for exploration, and so for RL, is left.
+  Everything is in {store}/; the same command again has nothing left to do.
 
 Now with your own checkpoints
   specs-eval run --ckpt out/your-run --tasks formats_id,formats_ood,easyvqa --rollouts 8
@@ -55,9 +58,9 @@ def demo(output: Path, store: Path, questions: int, rollouts: int, seed: int) ->
     _step("run", *ckpts, "--tasks", "formats_id,easyvqa", "--limit", str(questions), *common)
     _step("run", *ckpts, "--tasks", "formats_ood", "--limit", str(questions * N_FORMATS), *common)
     series = [part for method in METHODS for part in ("--series", method)]
+    _step("explore", "--tasks", "formats_ood", "--store", str(store))
     _step("gf", "--id", "formats_id", "--ood", "formats_ood", "--base", "base", *series, "--store", str(store))
-    _step("explore", "--tasks", "formats_id,formats_ood,easyvqa", "--store", str(store))
-    click.echo(_NEXT.format(methods=" and ".join(METHODS), store=store))
+    click.echo(_NEXT.format(questions=questions, rollouts=rollouts, store=store))
     click.echo(f"Demo done in {time.monotonic() - started:.0f} s.")
 
 
