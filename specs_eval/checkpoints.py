@@ -120,9 +120,16 @@ def _expand(argument: str, notes: list[str]) -> list[_Candidate]:
         return [found for folder in folders for found in _from_folder(folder, series, notes, only_itself=False)]
     if path.exists():
         raise ConfigError(f"--ckpt {pattern!r} is a file; name the folder that holds config.json and *.safetensors")
+    if path.parent != Path() and path.parent.is_dir():
+        raise ConfigError(f"--ckpt {pattern!r}: no such folder; {path.parent} has {_children(path.parent)}")
     if _HUB_ID.fullmatch(pattern):
         return [_Candidate(_download(pattern), series or pattern.split("/")[1], None, pattern)]
     raise ConfigError(f"--ckpt {pattern!r}: no such folder, and not a hub id (org/name)")
+
+
+def _children(folder: Path) -> str:
+    names = sorted(child.name for child in folder.iterdir() if child.is_dir())
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") if names else "no folders"
 
 
 def _from_folder(folder: Path, series: str, notes: list[str], *, only_itself: bool) -> list[_Candidate]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -68,4 +69,8 @@ def main(verbose: bool) -> None:
     Exit codes: 0 pass, 1 regression or closed gate, 2 usage, 3 undecided or incomplete.
     """
     level = logging.INFO if verbose else logging.WARNING
+    if not verbose:
+        # Deprecations inside the libraries we stand on are not for our users.
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True)

@@ -103,6 +103,13 @@ def test_arguments_that_match_nothing(
         resolve(argument)
 
 
+def test_a_slip_below_an_existing_folder_is_not_taken_for_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    series(tmp_path, 1)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="no such folder; dpo has checkpoint-1"):
+        resolve("dpo/checkpoint-2")
+
+
 def test_a_hub_id_that_the_hub_does_not_give(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(CheckpointError, match="the hub did not give it"):
