@@ -226,7 +226,7 @@ def _rollout(task: Task, sample: Sample, response: Response) -> Rollout:
     if response.error is not None:
         score = Score(None, rule="generation failed", reason=response.error)
     else:
-        score = _score(task, sample, response.text)
+        score = score_response(task, sample, response.text)
     return Rollout(
         sample_id=sample.sample_id,
         rollout=response.rollout,
@@ -245,7 +245,7 @@ def _rollout(task: Task, sample: Sample, response: Response) -> Rollout:
     )
 
 
-def _score(task: Task, sample: Sample, text: str) -> Score:
+def score_response(task: Task, sample: Sample, text: str) -> Score:
     """The task's score; a scorer that raises leaves the rollout unscored: the one boundary around foreign scorers."""
     try:
         return task.score(sample, text)

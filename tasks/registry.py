@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from specs_eval.errors import ConfigError
 from specs_eval.task import Task
@@ -28,7 +29,49 @@ def _easyvqa(data_dir: Path | None) -> Task:
     return EasyVQA("test")
 
 
-_OURS = (TaskEntry("easyvqa", "easy-VQA test split: 9,673 one-word questions on 1,000 images, offline", _easyvqa),)
+def _mathvista(split: Literal["testmini", "test"]) -> Callable[[Path | None], Task]:
+    def create(data_dir: Path | None) -> Task:
+        from specs_eval.tasks.mathvista.task import MathVista
+
+        return MathVista(split, data_dir)
+
+    return create
+
+
+def _mmmu(split: Literal["validation", "dev", "test"]) -> Callable[[Path | None], Task]:
+    def create(data_dir: Path | None) -> Task:
+        from specs_eval.tasks.mmmu.task import MMMU
+
+        return MMMU(split, data_dir)
+
+    return create
+
+
+def _mmmu_pro(
+    setting: Literal["standard", "standard4", "vision"], mode: Literal["direct", "cot"]
+) -> Callable[[Path | None], Task]:
+    def create(data_dir: Path | None) -> Task:
+        from specs_eval.tasks.mmmu.task import MMMUPro
+
+        return MMMUPro(setting, data_dir, mode=mode)
+
+    return create
+
+
+_OURS = (
+    TaskEntry("easyvqa", "easy-VQA test split: 9,673 one-word questions on 1,000 images, offline", _easyvqa),
+    TaskEntry("mathvista", "MathVista testmini: 1,000 questions", _mathvista("testmini")),
+    TaskEntry("mathvista_test", "MathVista test: 5,141 questions, answers not public", _mathvista("test")),
+    TaskEntry("mmmu", "MMMU validation: 900 questions of 30 subjects", _mmmu("validation")),
+    TaskEntry("mmmu_dev", "MMMU dev: 150 questions", _mmmu("dev")),
+    TaskEntry("mmmu_test", "MMMU test: 10,500 questions, answers not public", _mmmu("test")),
+    TaskEntry("mmmu_pro", "MMMU-Pro, standard, 10 options, answer directly", _mmmu_pro("standard", "direct")),
+    TaskEntry("mmmu_pro_cot", "MMMU-Pro, standard, 10 options, step by step", _mmmu_pro("standard", "cot")),
+    TaskEntry("mmmu_pro_standard4", "MMMU-Pro, standard, 4 options, answer directly", _mmmu_pro("standard4", "direct")),
+    TaskEntry("mmmu_pro_standard4_cot", "MMMU-Pro, standard, 4 options, step by step", _mmmu_pro("standard4", "cot")),
+    TaskEntry("mmmu_pro_vision", "MMMU-Pro, question inside the image, answer directly", _mmmu_pro("vision", "direct")),
+    TaskEntry("mmmu_pro_vision_cot", "MMMU-Pro, question inside the image, step by step", _mmmu_pro("vision", "cot")),
+)
 
 TASKS = {entry.name: entry for entry in _OURS}
 

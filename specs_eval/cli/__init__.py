@@ -16,6 +16,8 @@ COMMANDS = {
     "run": ("specs_eval.cli.run:run", "Evaluate checkpoints on tasks into a run store."),
     "gf": ("specs_eval.cli.gf:gf", "Generalization Factor of checkpoints: ID against OOD."),
     "explore": ("specs_eval.cli.explore:explore", "Exploration: pass@k, unsolvable share, branching, entropy."),
+    "score": ("specs_eval.cli.score:score", "Score outputs that exist already, without a model."),
+    "rescore": ("specs_eval.cli.rescore:rescore", "Score stored runs again and show what changed."),
     "tasks": ("specs_eval.cli.tasks:tasks", "List the tasks, or print the folder to give to lmms-eval."),
     "tiny": ("specs_eval.cli.tiny:tiny", "The tiny VLM that ships with specs-eval."),
     "demo": ("specs_eval.cli.demo:demo", "The main job on the embedded default, end to end."),

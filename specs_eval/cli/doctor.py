@@ -35,6 +35,8 @@ class Finding:
 @click.option("--json", "as_json", is_flag=True, help="The findings as JSON.")
 def doctor(store: Path, data_dir: Path | None, as_json: bool) -> None:
     """Say what works here and what does not. Exits 3 when something that should work is broken."""
+    # A diagnosis looks at this machine and does not wait for a network.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     findings = [*packages(), *devices(), *backends(), *embedded(), *data(data_dir), *store_health(store)]
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
@@ -145,8 +147,14 @@ def data(data_dir: Path | None) -> list[Finding]:
             found.append(Finding("Data", name, "ok", f"{len(samples):,} samples"))
         except SpecsEvalError as error:
             state: State = "broken" if name == "easyvqa" else "missing"
-            found.append(Finding("Data", name, state, str(error).split("\n")[0]))
+            found.append(Finding("Data", name, state, _short(str(error))))
     return found
+
+
+def _short(text: str, limit: int = 140) -> str:
+    """The first sentence of a message, or what fits on a line of it."""
+    sentence = text.split("\n")[0].split(". ")[0]
+    return sentence if len(sentence) <= limit else sentence[: limit - 3] + "..."
 
 
 def store_health(path: Path) -> list[Finding]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,16 @@ from specs_eval.errors import EXIT_INCOMPLETE, ConfigError
 
 if TYPE_CHECKING:
     from specs_eval.tasks.breakdowns import Breakdown, Total
+    from specs_eval.tasks.judging import Judge, JudgeReply
     from specs_eval.tasks.profiles import Profile
     from specs_eval.tasks.rows import ScoredRow, Source
 
 MAX_SHOWN_PROBLEMS = 10
+JUDGED_BLOCK = 256
+"""Rows that are read before the judge is asked about them all."""
+
+Line = tuple[int, dict[str, Any], str | None]
+"""Line number, row, and what is wrong with the line."""
 
 
 @click.command()
@@ -33,13 +41,37 @@ MAX_SHOWN_PROBLEMS = 10
     "model.",
 )
 @click.option(
-    "--profile", type=click.Choice(["official", "reasoning"]), default="official", show_default=True, help="Whose rules."
+    "--profile",
+    type=click.Choice(["official", "reasoning"]),
+    default="official",
+    show_default=True,
+    help="Whose rules.",
 )
-@click.option("--allow-code", is_flag=True, help="Let metrics that run programs from the responses run them, sandboxed.")
+@click.option(
+    "--allow-code", is_flag=True, help="Let metrics that run programs from the responses run them, sandboxed."
+)
+@click.option(
+    "--judge",
+    metavar="URL",
+    help="OpenAI-compatible endpoint that extracts answers where the official code asks GPT-4.",
+)
+@click.option("--judge-model", metavar="NAME", default="", help="Model that the endpoint serves.")
+@click.option("--judge-cache", type=click.Path(path_type=Path), help="Folder where replies are kept.")
+@click.option("--judge-concurrency", type=int, default=8, show_default=True, help="Requests at a time.")
 @click.option("--breakdown", is_flag=True, help="Also show the categories of the benchmarks.")
 @click.option("--json", "as_json", is_flag=True, help="Print totals and categories as JSON on stdout.")
 def score(
-    rows: Path, output: Path, source: Source, profile: Profile, allow_code: bool, breakdown: bool, as_json: bool
+    rows: Path,
+    output: Path,
+    source: Source,
+    profile: Profile,
+    allow_code: bool,
+    judge: str | None,
+    judge_model: str,
+    judge_cache: Path | None,
+    judge_concurrency: int,
+    breakdown: bool,
+    as_json: bool,
 ) -> None:
     """Score model outputs that exist already: one JSON object a line in, one a line out, in the same order.
 
@@ -48,11 +80,25 @@ def score(
     \b
     specs-eval score outputs.jsonl -o scored.jsonl --from response
     """
-    totals = score_file(rows, output, Options(source, profile, allow_code))
+    options = Options(source, profile, allow_code)
+    if judge is not None:
+        from specs_eval.tasks.judging import Judge, JudgeOptions
+
+        options.judge = Judge(JudgeOptions(judge, judge_model, concurrency=judge_concurrency, cache=judge_cache))
+    totals = score_file(rows, output, options)
     if as_json:
-        click.echo(json.dumps(summary(totals, output, source, profile), indent=2))
+        facts = summary(totals, output, source, profile)
+        if options.judge is not None:
+            facts["judge"] = {"url": judge, "model": judge_model, **asdict(options.judge.cost)}
+        click.echo(json.dumps(facts, indent=2))
     else:
         _show(totals, output, profile, with_categories=breakdown)
+        if options.judge is not None:
+            cost = options.judge.cost
+            click.echo(
+                f"judge {judge_model}: {cost.n_asked:,} asked, {cost.n_cached:,} from the cache, {cost.n_failed:,} failed, "
+                f"{cost.prompt_tokens:,} + {cost.completion_tokens:,} tokens"
+            )
     sys.exit(EXIT_INCOMPLETE if totals.problems else 0)
 
 
@@ -63,6 +109,7 @@ class Options:
         self.source: Source = source
         self.profile: Profile = profile
         self.allow_code = allow_code
+        self.judge: Judge | None = None
 
 
 class Totals:
@@ -109,20 +156,43 @@ def score_file(rows: Path, output: Path, options: Options) -> Totals:
 
 
 def _scored_lines(rows: Path, options: Options, totals: Totals) -> Iterator[str]:
-    from specs_eval.tasks.rows import encode_scored, score_row, unscored
+    from specs_eval.tasks.rows import encode_scored, score_judged, score_row, unscored
 
-    for number, row, problem in _read_rows(rows):
-        if problem is None:
-            scored = score_row(row, source=options.source, profile=options.profile, allow_code=options.allow_code)
-        else:
-            scored = unscored(row, f"line {number}: {problem}")
-        totals.add(row, scored)
-        if scored.score is None:
-            totals.problems.append(f"{rows.name}:{number}: {scored.reason}")
-        yield encode_scored(scored)
+    for block in _blocks(_read_rows(rows), 1 if options.judge is None else JUDGED_BLOCK):
+        replies = _judged(block, options)
+        for number, row, problem in block:
+            if problem is not None:
+                scored = unscored(row, f"line {number}: {problem}")
+            elif number in replies:
+                scored = score_judged(row, replies[number])
+            else:
+                scored = score_row(row, source=options.source, profile=options.profile, allow_code=options.allow_code)
+            totals.add(row, scored)
+            if scored.score is None:
+                totals.problems.append(f"{rows.name}:{number}: {scored.reason}")
+            yield encode_scored(scored)
 
 
-def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any], str | None]]:
+def _blocks(rows: Iterator[Line], size: int) -> Iterator[list[Line]]:
+    while block := list(islice(rows, size)):
+        yield block
+
+
+def _judged(block: list[Line], options: Options) -> dict[int, JudgeReply]:
+    """Line number -> the judge's reply, for the rows of a block that need one."""
+    from specs_eval.tasks.rows import judge_prompt
+
+    if options.judge is None:
+        return {}
+    asked = {
+        number: prompt
+        for number, row, problem in block
+        if problem is None and (prompt := judge_prompt(row, source=options.source, profile=options.profile)) is not None
+    }
+    return dict(zip(asked, options.judge.ask_all(list(asked.values())), strict=True))
+
+
+def _read_rows(path: Path) -> Iterator[Line]:
     """(line number, row, problem): a line that is no JSON object is an empty row with a problem."""
     with path.open("rb") as stream:
         for number, line in enumerate(stream, 1):
@@ -178,10 +248,10 @@ def _total(total: Total) -> dict[str, Any]:
 
 
 def _show(totals: Totals, output: Path, profile: str, *, with_categories: bool) -> None:
-    from rich.console import Console
+    from specs_eval.cli.charts import results_console
     from rich.table import Table
 
-    console = Console()
+    console = results_console()
     table = Table(title=f"profile {profile}", title_justify="left", box=None, header_style="bold")
     for name in ("Benchmark", "Model", "Score %", "n", "No answer", "Free credit", "Chance credit", "Unscored"):
         table.add_column(name, justify="left" if name in ("Benchmark", "Model") else "right", overflow="fold")
@@ -196,12 +266,21 @@ def _show(totals: Totals, output: Path, profile: str, *, with_categories: bool) 
             for dimension, values in group.sorted_parts():
                 console.print(f"\n{benchmark} {model}: {dimension}", highlight=False, markup=False)
                 for value, total in values.items():
-                    console.print(f"  {value:<44} {_percent(total.mean):>6}  n {total.n}", highlight=False, markup=False)
+                    console.print(f"  {value:<44} {_line(total)}", highlight=False, markup=False)
     console.print(f"\n{totals.n_rows:,} rows -> {output}", highlight=False, markup=False)
     for problem in totals.problems[:MAX_SHOWN_PROBLEMS]:
         click.echo(f"unscored: {problem}", err=True)
     if len(totals.problems) > MAX_SHOWN_PROBLEMS:
         click.echo(f"... and {len(totals.problems) - MAX_SHOWN_PROBLEMS:,} more without a score", err=True)
+
+
+def _line(total: Total) -> str:
+    """Mean, interval, n and what has no score."""
+    facts = _total(total)
+    interval = facts.get("interval")
+    bounds = f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
+    unscored = f", {total.n_unscored} unscored" if total.n_unscored else ""
+    return f"{_percent(total.mean):>6} {bounds:<14} n {total.n}{unscored}"
 
 
 def _count(group: Breakdown, name: str) -> str:

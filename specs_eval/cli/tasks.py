@@ -15,6 +15,7 @@ def tasks(show_path: bool, as_json: bool) -> None:
     from pathlib import Path
 
     import specs_eval.tasks
+    from specs_eval.task_names import ALIASES, ID_SUFFIX, OOD_SUFFIX
     from specs_eval.tasks.registry import task_names
 
     if show_path:
@@ -24,8 +25,11 @@ def tasks(show_path: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(names, indent=2))
         return
-    width = max(map(len, names))
-    for name, description in names.items():
+    shown = {
+        name: text for name, text in names.items() if name in ALIASES or not name.endswith((ID_SUFFIX, OOD_SUFFIX))
+    }
+    width = max(map(len, shown))
+    for name, description in shown.items():
         click.echo(f"{name:<{width}}  {description}")
     click.echo(
         "\nAppend _formats_id or _formats_ood to any task for its format-following pair. Any lmms-eval generate task "

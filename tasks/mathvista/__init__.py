@@ -1,0 +1,1 @@
+"""MathVista: mathematical reasoning over figures; see README.md in this folder."""

@@ -1,0 +1,54 @@
+"""What stands in for the official GPT-4 step: the answer of a MathVista response, found by rules.
+
+The official pipeline asks GPT-4 to type the answer that a response ends with. `specs_eval.tasks.answers.reading` reads
+the same places; here is only what is particular to MathVista. README.md in this folder has the measured agreement.
+"""
+
+from __future__ import annotations
+
+import re
+
+from specs_eval.tasks.answers.reading import Found, read_choice, read_list, read_number, readable
+from specs_eval.tasks.mathvista.scoring import Problem
+
+_RESTART = re.compile(r"\n\s{0,4}(Hint|Question|Choices|问题)\s?[:：]")
+_CONCLUDES = re.compile(r"Solution|Therefore|answer is|答案")
+_UNFINISHED = re.compile(r"Choices:\n\(|Answer:")
+
+
+def extract(response: str, problem: Problem) -> Found:
+    """The answer that a response gives, in the words in which the official step would type it."""
+    text = readable(response)
+    if not text:
+        return Found("", "empty", answered=False)
+    last = _last_part(text)
+    if last is not None:
+        found = _read(last, problem, continued=True)
+        if found.answered:
+            return found
+    return _read(_own_part(text), problem)
+
+
+def _own_part(text: str) -> str:
+    """The text up to where the model goes on to ask itself the next question."""
+    found = _RESTART.search(text)
+    return text[: found.start()] if found and text[: found.start()].strip() else text
+
+
+def _last_part(text: str) -> str | None:
+    """The last question that the model asked itself, with its answer: the official step reads the end of a text."""
+    starts = [found for found in _RESTART.finditer(text) if found.start()]
+    if not starts or starts[0].group(1) in ("Hint", "Choices"):
+        return None
+    part = text[[found for found in starts if found.group(1) == starts[0].group(1)][-1].end() :].strip()
+    return None if _UNFINISHED.search(part) and not _CONCLUDES.search(part) else part or None
+
+
+def _read(text: str, problem: Problem, *, continued: bool = False) -> Found:
+    if problem.multiple_choice:
+        return read_choice(text, problem.choices, continued=continued)
+    if problem.answer_type == "list":
+        return read_list(text)
+    if problem.answer_type in ("integer", "float"):
+        return read_number(text)
+    return Found(text, "whole response")
