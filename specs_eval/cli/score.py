@@ -248,8 +248,9 @@ def _total(total: Total) -> dict[str, Any]:
 
 
 def _show(totals: Totals, output: Path, profile: str, *, with_categories: bool) -> None:
-    from specs_eval.cli.charts import results_console
     from rich.table import Table
+
+    from specs_eval.cli.charts import results_console
 
     console = results_console()
     table = Table(title=f"profile {profile}", title_justify="left", box=None, header_style="bold")
