@@ -14,10 +14,10 @@ from torch import Tensor
 from specs_eval.backends.base import BackendOptions, Request, Response, Timing
 from specs_eval.backends.hf import loading
 from specs_eval.backends.hf.engine import Engine
-from specs_eval.backends.hf.foreign_errors import is_out_of_memory
-from specs_eval.backends.hf.memory import cache_budget, cache_bytes_per_token, final_tokens, fitting_groups
+from specs_eval.backends.hf.foreign_errors import FATAL_ERRORS, MODEL_ERRORS, first_line, is_out_of_memory
+from specs_eval.backends.hf.memory import Room, cache_budget, cache_bytes_per_token, final_tokens
 from specs_eval.backends.hf.probe import settle_layout
-from specs_eval.backends.hf.rollouts import MAX_SLOTS, Question, RolloutBatch
+from specs_eval.backends.hf.rollouts import MAX_SLOTS, Answer, Question, RolloutBatch
 from specs_eval.backends.hf.settings import settings_from
 from specs_eval.backends.hf.weights import copy_in_place, merge_adapter, saved_names
 from specs_eval.checkpoints import Checkpoint
@@ -25,8 +25,6 @@ from specs_eval.errors import GenerationError
 from specs_eval.sampling import SamplingSpec
 
 logger = logging.getLogger(__name__)
-
-Answer = tuple[Request, list[Response]]
 
 
 class HFBackend:
@@ -131,40 +129,63 @@ class HFBackend:
             yield from self._answer_block(engine, requests[start : start + size], spec)
 
     def _answer_block(self, engine: Engine, requests: Sequence[Request], spec: SamplingSpec) -> Iterator[Answer]:
-        questions: list[Question] = []
-        started = time.perf_counter()
+        """Answer a block in one batch, or in as many as memory (or the model) asks for."""
+        batch: list[Question] = []
+        room = self._room(engine)
+        per_token = cache_bytes_per_token(engine.model)
         for request in requests:
             if not request.rollouts:
                 yield request, []
                 continue
             try:
-                questions.append(Question(request, engine.encoder.encode(request.chat)))
+                question = self._encode(engine, request)
             except GenerationError as error:
                 yield failed(request, str(error))
-        engine.timing.preprocess += time.perf_counter() - started
-        for batch in fitting_batches(engine, questions, spec):
+                continue
+            tokens = cached_tokens(engine, question, spec)
+            n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in question.inputs.values())
+            if not room.take(tokens * per_token, n_bytes):
+                yield from self._answer_batch(engine, batch, spec)
+                batch, room = [], self._room(engine)
+                room.take(tokens * per_token, n_bytes)
+            batch.append(question)
+        if batch:
             yield from self._answer_batch(engine, batch, spec)
 
-    def _answer_batch(self, engine: Engine, questions: list[Question], spec: SamplingSpec) -> Iterator[Answer]:
-        """Answer in one batch, or in smaller and smaller ones when memory runs out."""
+    def _encode(self, engine: Engine, request: Request) -> Question:
+        started = time.perf_counter()
         try:
-            with torch.inference_mode():
-                answers = RolloutBatch(engine, questions, spec).run()
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            answers = []
-        if answers:
-            yield from answers
+            return Question(request, engine.encoder.encode(request.chat))
+        finally:
+            engine.timing.preprocess += time.perf_counter() - started
+
+    def _room(self, engine: Engine) -> Room:
+        if engine.layout == "repeated" and not engine.joint_prefill:
+            return Room(cache=0, inputs=0)
+        return Room(cache_budget(engine.model))
+
+    def _answer_batch(self, engine: Engine, questions: list[Question], spec: SamplingSpec) -> Iterator[Answer]:
+        """Answer in one batch, or in halves of halves when memory runs out or the model chokes on a sample."""
+        left, reason = list(questions), ""
+        try:
+            for request, responses in RolloutBatch(engine, questions, spec).answers():
+                left = [question for question in left if question.request is not request]
+                yield request, responses
+        except FATAL_ERRORS:
+            raise
+        except MODEL_ERRORS as error:
+            reason = out_of_memory_text(left[0], spec) if is_out_of_memory(error) else first_line(error)
+        if not left:
             return
         _release_memory()
         if len(questions) == 1:
-            yield failed(questions[0].request, out_of_memory_text(questions[0], spec))
+            yield failed(left[0].request, f"the model failed on this sample alone: {reason}")
             return
-        half = len(questions) // 2
-        logger.warning("out of memory with %d samples at once; going on with %d", len(questions), half)
-        yield from self._answer_batch(engine, questions[:half], spec)
-        yield from self._answer_batch(engine, questions[half:], spec)
+        logger.warning("a batch of %d samples failed (%s); going on in halves", len(questions), reason)
+        half = len(left) // 2
+        for batch in (left[:half], left[half:]):
+            if batch:
+                yield from self._answer_batch(engine, batch, spec)
 
     def close(self) -> None:
         """Free the model and its memory."""
@@ -174,18 +195,12 @@ class HFBackend:
         _release_memory()
 
 
-def fitting_batches(engine: Engine, questions: Sequence[Question], spec: SamplingSpec) -> list[list[Question]]:
-    """A block in batches that memory, and the model, can take at once; almost always one."""
-    n_tokens = []
-    for question in questions:
-        n_rollouts = len(question.request.rollouts)
-        n_rows = -(-n_rollouts // MAX_SLOTS) if engine.layout == "shared" else n_rollouts
-        length = question.inputs["input_ids"].shape[1]
-        n_tokens.append(final_tokens(length, n_rollouts, n_rows, spec.max_new_tokens, engine.settings.device))
-    alone = engine.layout == "repeated" and not engine.joint_prefill
-    budget = 0 if alone else cache_budget(engine.model)
-    per_token = 1 if alone else cache_bytes_per_token(engine.model)
-    return [[questions[i] for i in group] for group in fitting_groups(n_tokens, per_token, budget)]
+def cached_tokens(engine: Engine, question: Question, spec: SamplingSpec) -> int:
+    """Tokens that a question may come to hold in caches."""
+    n_rollouts = len(question.request.rollouts)
+    n_rows = -(-n_rollouts // MAX_SLOTS) if engine.layout == "shared" else n_rollouts
+    length = question.inputs["input_ids"].shape[1]
+    return final_tokens(length, n_rollouts, n_rows, spec.max_new_tokens, engine.settings.device)
 
 
 def failed(request: Request, reason: str) -> Answer:
@@ -196,10 +211,10 @@ def failed(request: Request, reason: str) -> Answer:
 def out_of_memory_text(question: Question, spec: SamplingSpec) -> str:
     """What a user can do about a sample that does not fit alone."""
     return (
-        f"out of memory with this sample alone: {question.inputs['input_ids'].shape[1]} prompt tokens, "
-        f"{len(question.request.rollouts)} rollouts of up to {spec.max_new_tokens} tokens at once. "
+        f"out of memory; {question.inputs['input_ids'].shape[1]} prompt tokens, "
+        f"{len(question.request.rollouts)} rollouts of up to {spec.max_new_tokens} tokens. "
         "Ask for fewer rollouts or tokens, or limit the image size in the checkpoint's preprocessor_config.json; "
-        "--batch-size 1 does not help any more"
+        "a smaller --batch-size was tried"
     )
 
 

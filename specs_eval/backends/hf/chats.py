@@ -18,12 +18,11 @@ _MARKER = "specs eval template check"
 class ChatEncoder:
     """Encodes chats one by one, so that what a sample is asked never depends on its neighbours."""
 
-    def __init__(self, processor: Any, device: torch.device, dtype: torch.dtype, source: str) -> None:
+    def __init__(self, processor: Any, dtype: torch.dtype, source: str) -> None:
         """Take a processor and check its chat template.
 
         Args:
             processor: a transformers processor.
-            device: where tensors go.
             dtype: type of the images; whole numbers keep theirs.
             source: name of the checkpoint, for messages.
 
@@ -34,7 +33,7 @@ class ChatEncoder:
         self.tokenizer: Any = getattr(processor, "tokenizer", None)
         if self.tokenizer is None or getattr(processor, "image_processor", None) is None:
             raise CheckpointError(f"{source}: its processor ({type(processor).__name__}) does not take text and images")
-        self._device, self._dtype = device, dtype
+        self._dtype = dtype
         self._template = getattr(processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None)
         if self._template is None:
             raise CheckpointError(
@@ -45,7 +44,7 @@ class ChatEncoder:
         self._check_template(source)
 
     def encode(self, chat: Chat) -> Inputs:
-        """Tensors of one chat with the generation prompt at its end; batch dimension 1, no padding.
+        """Tensors of one chat with the generation prompt at its end, on the CPU; batch dimension 1, no padding.
 
         Raises:
             GenerationError: an image does not decode, or the processor refuses the sample.
@@ -57,9 +56,13 @@ class ChatEncoder:
             start = self.tokenizer.bos_token
             special = {"add_special_tokens": False} if start and text.startswith(start) else {}
             encoded = self.processor(text=[text], images=[images] if images else None, return_tensors="pt", **special)
-            inputs = dict(encoded.to(self._device, self._dtype))
+            inputs = dict(encoded.to(self._dtype))
         except INPUT_ERRORS as error:
             raise GenerationError(f"the processor refused the sample: {first_line(error)}") from error
+        # The processor checks this too, but only where there are images.
+        image_token = getattr(self.processor, "image_token_id", None)
+        if not images and image_token is not None and bool((inputs["input_ids"] == image_token).any()):
+            raise GenerationError("the text spells the model's image token, and there is no image")
         return {key: value for key, value in inputs.items() if isinstance(value, torch.Tensor)}
 
     def render(self, chat: Chat) -> str:

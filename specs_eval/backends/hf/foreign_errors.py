@@ -24,11 +24,18 @@ INPUT_ERRORS = (
     KeyError,
     OSError,
     RuntimeError,
+    StopIteration,
     TypeError,
     ValueError,
     jinja2.TemplateError,
 )
 """From a processor that was given one sample."""
+
+MODEL_ERRORS = (IndexError, RuntimeError, ValueError)
+"""From a model that was given a batch, one sample of which it may not like."""
+
+FATAL_ERRORS = (torch.AcceleratorError,)
+"""From a device that will not compute anything any more."""
 
 LOAD_ERRORS = (*INPUT_ERRORS, ImportError, SafetensorError, StrictDataclassError)
 """From loading a model, adapter or processor."""
@@ -53,6 +60,6 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether an error of torch means that memory ran out (on the CPU it has no type of its own)."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -20,6 +20,9 @@ from transformers.cache_utils import Cache, DynamicLayer
 from specs_eval.backends.hf import attention
 from specs_eval.backends.hf.prompts import Prompts, advance, next_logits
 
+ALIGNMENT = 16
+"""Room is made in multiples of this: CUDA kernels want rows of masks aligned."""
+
 GROWTH_STEPS = 64
 """Steps that the cache makes room for at a time."""
 
@@ -95,9 +98,9 @@ class SharedLayout:
         self.n_rows, self.n_slots = len(rows), n_slots
         self._prompt_length = max(prompts.length for prompts, _ in groups)
         self._n_steps = 0
-        self._growth = n_slots * min(n_steps, GROWTH_STEPS)
+        room = self._room_for(self._prompt_length, n_steps)
         self._groups = attention.head_groups(model.config.get_text_config(decoder=True))
-        self._layers = _lay_out(groups, rows, self._prompt_length, self._growth)
+        self._layers = _lay_out(groups, rows, self._prompt_length, room)
         self._cache = Cache(layers=self._layers)
         device = self._layers[0].device
         self._visible = torch.zeros(len(rows), self._prompt_length, dtype=torch.bool, device=device)
@@ -154,7 +157,6 @@ class SharedLayout:
         kept = (rows[:, None] * self.n_slots + slots).flatten()
         self._rows = [self._rows[row] for row in rows.tolist()]
         self.n_rows, self.n_slots = rows.numel(), n_slots
-        self._growth = n_slots * GROWTH_STEPS
         self._visible, self._positions = self._visible[rows], self._positions[..., rows]
         self._make_mask()
         return kept
@@ -184,9 +186,15 @@ class SharedLayout:
         layer.room = (room[0], room[1])
         layer.set_length(self._prompt_length + self._n_steps * slots.shape[1])
 
+    def _room_for(self, length: int, n_steps: int) -> int:
+        """Keys to make room for when `length` are there and `n_steps` steps may come."""
+        return ALIGNMENT * -(-(length + self.n_slots * min(n_steps, GROWTH_STEPS)) // ALIGNMENT)
+
     def _grow(self) -> None:
+        used, had = self._layers[0].length, self._layers[0].room[0].shape[2]
+        more = self._room_for(used, GROWTH_STEPS) - had
         for layer in self._layers:
-            padded = [torch.nn.functional.pad(tensor, (0, 0, 0, self._growth)) for tensor in layer.room]
+            padded = [torch.nn.functional.pad(tensor, (0, 0, 0, more)) for tensor in layer.room]
             layer.room = (padded[0], padded[1])
         self._make_mask()
 
@@ -268,7 +276,7 @@ def _lay_out(groups: PromptGroups, rows: Sequence[int], length: int, room: int) 
         for name in ("keys", "values"):
             first = getattr(groups[0][0].cache.layers[number], name)
             # Zeros, since the padding on the left is masked but not skipped: 0 times garbage may be NaN.
-            tensor = first.new_zeros((len(rows), first.shape[1], length + room, first.shape[3]))
+            tensor = first.new_zeros((len(rows), first.shape[1], room, first.shape[3]))
             for prompts, samples in groups:
                 target, source = _rows_of(samples, rows)
                 states = getattr(prompts.cache.layers[number], name)

@@ -72,7 +72,7 @@ def load_encoder(checkpoint: Checkpoint, settings: Settings) -> ChatEncoder:
     folder = processor_folder(checkpoint)
     with explained(folder, "its processor does not load"), _quiet():
         processor = AutoProcessor.from_pretrained(folder, **_LOCAL)
-    return ChatEncoder(processor, settings.device, settings.dtype, str(folder))
+    return ChatEncoder(processor, settings.dtype, str(folder))
 
 
 def processor_folder(checkpoint: Checkpoint) -> Path:

@@ -86,12 +86,12 @@ def _forced_tokens(inputs: list[Inputs]) -> Tensor:
 
 def _plain_logits(model: Any, inputs: Inputs, tokens: Tensor) -> Tensor:
     """Logits after the prompt and after each token but the last, by one forward pass without a cache."""
-    extended = dict(inputs)
-    extended["input_ids"] = torch.cat([inputs["input_ids"], tokens[None, :-1]], dim=1)
+    extended = {key: tensor.to(model.device) for key, tensor in inputs.items()}
+    extended["input_ids"] = torch.cat([extended["input_ids"], tokens[None, :-1].to(model.device)], dim=1)
     for key, value in (("attention_mask", 1), ("mm_token_type_ids", 0), ("token_type_ids", 0)):
-        if key in inputs:
-            more = inputs[key].new_full((1, tokens.numel() - 1), value)
-            extended[key] = torch.cat([inputs[key], more], dim=1)
+        if key in extended:
+            more = extended[key].new_full((1, tokens.numel() - 1), value)
+            extended[key] = torch.cat([extended[key], more], dim=1)
     return torch.as_tensor(model(**extended, use_cache=False, return_dict=True).logits[0, -tokens.numel() :].float())
 
 
@@ -119,7 +119,7 @@ def _steps(engine: Engine, inputs: list[Inputs], tokens: Tensor, name: str, join
         layout = RepeatedLayout(engine.model, prefilled[0][0], rows)
     logits = [first]
     for step in range(tokens.shape[-1] - 1):
-        logits.append(layout.step(tokens[..., step].flatten()))
+        logits.append(layout.step(tokens[..., step].flatten().to(first.device)))
     return torch.stack(logits, dim=1)
 
 
@@ -130,5 +130,5 @@ def _difference(plain: Tensor, decoded: Tensor) -> float:
 
 
 def _pass_on_memory(error: Exception) -> None:
-    if isinstance(error, RuntimeError) and is_out_of_memory(error):
+    if is_out_of_memory(error):
         raise error

@@ -48,7 +48,7 @@ class Prompts:
 
 def prefill(model: Any, inputs: Inputs) -> Prompts:
     """One forward pass over prompts; the only one that sees images."""
-    kwargs: dict[str, Any] = dict(inputs)
+    kwargs: dict[str, Any] = {key: tensor.to(model.device) for key, tensor in inputs.items()}
     tokens = kwargs.pop("input_ids")
     parameters = inspect.signature(model.forward).parameters
     if "position_ids" in parameters:

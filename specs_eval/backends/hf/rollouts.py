@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from specs_eval.backends.hf.layouts import COMPACT_BELOW, Layout, RepeatedLayout
 from specs_eval.backends.hf.prompts import PREFILL_TOKENS, Prompts, collate, group_by_length, prefill
 from specs_eval.backends.hf.token_statistics import entropy_nats, nucleus_sizes, rounded
 from specs_eval.sampling import SamplingSpec, rollout_uniforms
+
+Answer = tuple[Request, list[Response]]
 
 MAX_SLOTS = 8
 """Rollouts that share a row. More would spend more on each other's masked keys than they save on the prompt's."""
@@ -52,11 +54,17 @@ class RolloutBatch:
         self._rows, seats = seat_rollouts([question.request.rollouts for question in questions], max_slots)
         self._n_slots = len(seats) // max(1, len(self._rows))
         self._seats = [_Seat(*seat) for seat in seats if seat is not None]
+        self._homes: dict[int, list[int]] = {sample: [] for sample in range(len(questions))}
+        for number, seated in enumerate(self._seats):
+            self._homes[seated.sample].append(number)
         order = iter(range(len(self._seats)))
         # Empty cells count as rollout n, whose row in every table below is scratch.
         home = [len(self._seats) if seat is None else next(order) for seat in seats]
         device = engine.eos_ids.device
         self._home = torch.tensor(home, device=device)
+        """Number of the rollout in each cell of the layout."""
+        self._active = self._home < len(self._seats)
+        """Cells whose rollout goes on."""
         n_tables, n_steps = len(self._seats) + 1, spec.max_new_tokens
         self._tokens = torch.zeros(n_tables, n_steps, dtype=torch.long, device=device)
         self._entropies = torch.zeros(n_tables, n_steps, device=device)
@@ -65,19 +73,32 @@ class RolloutBatch:
         self._stopped = torch.zeros(n_tables, dtype=torch.bool, device=device)
         self._uniforms = None if spec.temperature == 0 else self._draw_uniforms().to(device)
         self._errors: dict[int, str] = {}
+        self._waiting = list(range(len(questions)))
         self._stop_window = max((4 * len(stop) + 4 for stop in spec.stop), default=0)
 
-    def run(self) -> list[tuple[Request, list[Response]]]:
-        """Answer everything; the order of the questions is kept."""
-        timing = self._engine.timing
-        started = time.perf_counter()
-        layout, logits = self._prefill()
-        timing.prefill += time.perf_counter() - started
-        self._decode(layout, logits)
-        started = time.perf_counter()
-        answers = self._answers()
-        timing.decode += time.perf_counter() - started
-        return answers
+    def answers(self) -> Iterator[Answer]:
+        """Answer everything; each sample as soon as its last rollout has ended."""
+        # Inference mode must not be on while the caller has the word, so it ends before each yield.
+        with torch.inference_mode():
+            started = time.perf_counter()
+            layout, logits = self._prefill()
+            self._engine.timing.prefill += time.perf_counter() - started
+        n_active = len(self._seats)
+        for step in range(self._spec.max_new_tokens):
+            with torch.inference_mode():
+                tokens = self._draw(logits, step)
+            n_before, n_active = n_active, int(self._active.sum())
+            if n_active < n_before or step + 1 == self._spec.max_new_tokens:
+                yield from self._finished(last=step + 1 == self._spec.max_new_tokens)
+            if not n_active:
+                return
+            if step + 1 < self._spec.max_new_tokens:
+                with torch.inference_mode():
+                    started = time.perf_counter()
+                    if n_active <= COMPACT_BELOW * self._active.numel():
+                        tokens = self._compact(layout, tokens)
+                    logits = layout.step(tokens)
+                    self._engine.timing.decode += time.perf_counter() - started
 
     def _prefill(self) -> tuple[Layout, Tensor]:
         """Prefill all prompts; the layout, and each cell's first logits."""
@@ -103,33 +124,25 @@ class RolloutBatch:
         inputs = [self._questions[sample].inputs for sample in samples]
         return prefill(self._engine.model, collate(inputs, self._engine.pad_id))
 
-    def _decode(self, layout: Layout, logits: Tensor) -> None:
-        """Draw, measure, step, until every rollout has ended."""
-        timing, n_steps = self._engine.timing, self._spec.max_new_tokens
-        active = self._home < len(self._seats)
-        for step in range(n_steps):
-            started = time.perf_counter()
-            distribution = Distribution(logits)
-            drawn = time.perf_counter()
-            self._entropies[self._home, step] = entropy_nats(distribution)
-            self._nuclei[self._home, step] = nucleus_sizes(distribution).int()
-            measured = time.perf_counter()
-            tokens = self._choose(distribution, active, step)
-            active &= ~self._ended(tokens, active, step)
-            timing.statistics += measured - drawn
-            n_active = int(active.sum())
-            if n_active and step + 1 < n_steps:
-                if n_active <= COMPACT_BELOW * active.numel():
-                    tokens, active = self._compact(layout, tokens, active)
-                logits = layout.step(tokens)
-            timing.decode += time.perf_counter() - measured + drawn - started
-            if not n_active:
-                break
+    def _draw(self, logits: Tensor, step: int) -> Tensor:
+        """Measure and draw at one position; rollouts that end leave the active ones."""
+        timing = self._engine.timing
+        started = time.perf_counter()
+        distribution = Distribution(logits)
+        made = time.perf_counter()
+        self._entropies[self._home, step] = entropy_nats(distribution)
+        self._nuclei[self._home, step] = nucleus_sizes(distribution).int()
+        measured = time.perf_counter()
+        tokens = self._choose(distribution, step)
+        self._active = self._active & ~self._ended(tokens, step)
+        timing.statistics += measured - made
+        timing.decode += time.perf_counter() - measured + made - started
+        return tokens
 
-    def _choose(self, distribution: Distribution, active: Tensor, step: int) -> Tensor:
+    def _choose(self, distribution: Distribution, step: int) -> Tensor:
         uniforms = None if self._uniforms is None else self._uniforms[self._home, step]
         choice = choose(distribution, uniforms, self._spec, self._noise)
-        tokens, doubtful = choice.tokens, choice.doubtful & active
+        tokens, doubtful = choice.tokens, choice.doubtful & self._active
         if bool(doubtful.any()):
             for cell in doubtful.nonzero().squeeze(1).tolist():
                 tokens[cell] = self._settle(int(self._home[cell]), step)
@@ -149,14 +162,14 @@ class RolloutBatch:
             return self._engine.pad_id
         return token
 
-    def _ended(self, tokens: Tensor, active: Tensor, step: int) -> Tensor:
+    def _ended(self, tokens: Tensor, step: int) -> Tensor:
         """Cells that end with this token; remembers where."""
         ended = torch.isin(tokens, self._engine.eos_ids)
         if self._stop_window or self._errors:
-            for cell in active.nonzero().squeeze(1).tolist():
+            for cell in self._active.nonzero().squeeze(1).tolist():
                 rollout = int(self._home[cell])
                 ended[cell] |= rollout in self._errors or self._hits_stop(rollout, step)
-        ended &= active
+        ended &= self._active
         homes = self._home[ended]
         self._lengths[homes] = step + 1
         self._stopped[homes] = True
@@ -173,12 +186,12 @@ class RolloutBatch:
         (text,) = self._engine.decode([self._tokens[rollout, : step + 1].tolist()])
         return any(stop in text for stop in self._spec.stop)
 
-    def _compact(self, layout: Layout, tokens: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
-        kept = layout.compact(active)
+    def _compact(self, layout: Layout, tokens: Tensor) -> Tensor:
+        kept = layout.compact(self._active)
         if kept is None:
-            return tokens, active
-        self._home = self._home[kept]
-        return tokens[kept], active[kept]
+            return tokens
+        self._home, self._active = self._home[kept], self._active[kept]
+        return tokens[kept]
 
     def _draw_uniforms(self) -> Tensor:
         rows = [
@@ -192,29 +205,36 @@ class RolloutBatch:
         ]
         return torch.from_numpy(np.stack([*rows, np.zeros(self._spec.max_new_tokens)]))
 
-    def _answers(self) -> list[tuple[Request, list[Response]]]:
-        lengths, stopped = self._lengths.tolist(), self._stopped.tolist()
-        longest = max(lengths[:-1])
-        tokens = self._tokens[:-1, :longest].tolist()
-        texts = self._engine.decode(
-            [self._without_end(row[:length]) for row, length in zip(tokens, lengths, strict=False)]
-        )
-        entropies, nuclei = self._entropies.double().cpu().numpy(), self._nuclei.cpu().numpy()
-        answers: list[list[Response]] = [[] for _ in self._questions]
-        timing = self._engine.timing
-        for index, (seat, text) in enumerate(zip(self._seats, texts, strict=True)):
-            n_tokens = lengths[index]
+    def _finished(self, *, last: bool) -> list[Answer]:
+        """Answers of the samples whose rollouts have all ended and that were not given yet."""
+        started = time.perf_counter()
+        running = set() if last else {self._seats[home].sample for home in self._home[self._active].tolist()}
+        samples = [sample for sample in self._waiting if sample not in running]
+        self._waiting = [sample for sample in self._waiting if sample in running]
+        answers = [self._answer(sample) for sample in samples]
+        self._engine.timing.decode += time.perf_counter() - started
+        return answers
+
+    def _answer(self, sample: int) -> Answer:
+        homes = self._homes[sample]
+        lengths, stopped = self._lengths[homes].tolist(), self._stopped[homes].tolist()
+        rows = self._tokens[homes, : max(lengths)].tolist()
+        texts = self._engine.decode([self._text_tokens(row, n) for row, n in zip(rows, lengths, strict=True)])
+        entropies = self._entropies[homes].double().cpu().numpy()
+        nuclei = self._nuclei[homes].cpu().numpy()
+        responses = []
+        for index, (home, n_tokens) in enumerate(zip(homes, lengths, strict=True)):
             self._engine.n_draws += n_tokens
-            timing.n_rollouts += 1
-            if index in self._errors:
-                failed = Response(seat.rollout, finish_reason="error", error=self._errors[index])
-                answers[seat.sample].append(failed)
+            self._engine.timing.n_rollouts += 1
+            rollout, error = self._seats[home].rollout, self._errors.get(home)
+            if error is not None:
+                responses.append(Response(rollout, finish_reason="error", error=error))
                 continue
-            timing.n_tokens += n_tokens
+            self._engine.timing.n_tokens += n_tokens
             reason: FinishReason = "stop" if stopped[index] else "length"
             measures = self._measures(entropies[index, :n_tokens], nuclei[index, :n_tokens])
-            answers[seat.sample].append(Response(seat.rollout, self._cut(text), n_tokens, reason, **measures))
-        return [(question.request, answer) for question, answer in zip(self._questions, answers, strict=True)]
+            responses.append(Response(rollout, self._cut(texts[index]), n_tokens, reason, **measures))
+        return self._questions[sample].request, responses
 
     def _measures(self, entropies: Any, nuclei: Any) -> dict[str, Any]:
         measures: dict[str, Any] = {"entropy": rounded(entropies.mean()), "nucleus": rounded(nuclei.mean())}
@@ -223,8 +243,9 @@ class RolloutBatch:
             measures["entropies"] = tuple(rounded(value) for value in entropies.tolist())
         return measures
 
-    def _without_end(self, tokens: list[int]) -> list[int]:
-        return tokens[:-1] if tokens[-1] in self._engine.eos_set else tokens
+    def _text_tokens(self, tokens: list[int], length: int) -> list[int]:
+        """Without the end token, and without what was drawn after it."""
+        return tokens[: length - 1] if tokens[length - 1] in self._engine.eos_set else tokens[:length]
 
     def _cut(self, text: str) -> str:
         """The text before the first stop string."""
