@@ -16,11 +16,19 @@ OnWait = Callable[[str], None]
 """Called once, with a sentence for the user, before waiting for another process."""
 
 
+class _OwnLock(FileLock):
+    """filelock's lock under a class of our own.
+
+    lmms-eval's evaluator replaces how `FileLock` itself is made, for the whole process: one shared, reentrant object a
+    path, which would let a second writer in. Subclasses are left as they are.
+    """
+
+
 class RunLock:
     """An exclusive lock with a note beside it that says who holds it."""
 
     def __init__(self, path: Path, on_wait: OnWait | None, timeout: float) -> None:
-        self._lock = FileLock(path, thread_local=False)
+        self._lock = _OwnLock(path, thread_local=False)
         self._holder = path.with_suffix(".holder")
         self._on_wait = on_wait
         self._timeout = timeout

@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -227,6 +229,24 @@ def test_a_busy_run_is_refused_with_a_clear_message(tmp_path: Path) -> None:
         run_once(tmp_path / "s", lock_timeout=0.0)
     holder.release()
     run_once(tmp_path / "s", lock_timeout=0.0)
+
+
+def test_the_lock_holds_after_lmms_eval_has_made_filelock_reentrant(tmp_path: Path) -> None:
+    code = f"""
+from specs_eval.errors import StoreError
+from specs_eval.locking import RunLock
+from lmms_eval.evaluator import _enable_reentrant_filelocks
+_enable_reentrant_filelocks()
+from pathlib import Path
+first, second = (RunLock(Path({str(tmp_path / "lock")!r}), None, 0) for _ in range(2))
+first.acquire()
+try:
+    second.acquire()
+except StoreError:
+    print("kept out")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("kept out")
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
