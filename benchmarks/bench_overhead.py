@@ -62,7 +62,9 @@ class Enlarged:
 
 def _enlarge(chat: Chat, pixels: int) -> Chat:
     parts = [
-        ImagePart(part.load().resize((pixels, pixels), Image.Resampling.NEAREST)) if isinstance(part, ImagePart) else part
+        ImagePart(part.load().resize((pixels, pixels), Image.Resampling.NEAREST))
+        if isinstance(part, ImagePart)
+        else part
         for part in chat[0].parts
     ]
     return (Message("user", tuple(parts)),)
@@ -120,7 +122,8 @@ def bare(checkpoint: Checkpoint, task: Enlarged, k: int) -> Callable[[], int]:
 
 def _messages(chat: Chat) -> list[dict[str, object]]:
     content = [
-        {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": "image"} for part in chat[0].parts
+        {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": "image"}
+        for part in chat[0].parts
     ]
     return [{"role": "user", "content": content}]
 
@@ -176,7 +179,9 @@ def main() -> None:
             once()
             seconds[name].append(time.perf_counter() - started)
     best = {name: statistics.median(times) for name, times in seconds.items()}
-    print(f"{n_rollouts} rollouts, {options.pixels} px images, {torch.get_num_threads()} threads, median of {options.repeats}")
+    print(
+        f"{n_rollouts} rollouts, {options.pixels} px images, {torch.get_num_threads()} threads, median of {options.repeats}"
+    )
     for name, value in best.items():
         spread = (max(seconds[name]) - min(seconds[name])) / value
         print(f"{name:<14} {value:7.2f} s  {n_rollouts / value:7.0f} rollouts/s  (spread {spread:.0%})")

@@ -58,10 +58,25 @@ def _mmmu_pro(
     return create
 
 
+def _megabench(
+    subset: Literal["core", "open", "core_single_image", "open_single_image"],
+) -> Callable[[Path | None], Task]:
+    def create(data_dir: Path | None) -> Task:
+        from specs_eval.tasks.megabench.task import MegaBench
+
+        return MegaBench(subset, data_dir)
+
+    return create
+
+
 _OURS = (
     TaskEntry("easyvqa", "easy-VQA test split: 9,673 one-word questions on 1,000 images, offline", _easyvqa),
     TaskEntry("mathvista", "MathVista testmini: 1,000 questions", _mathvista("testmini")),
     TaskEntry("mathvista_test", "MathVista test: 5,141 questions, answers not public", _mathvista("test")),
+    TaskEntry("megabench", "MEGA-Bench core: 440 tasks, 6,531 questions scored by rule", _megabench("core")),
+    TaskEntry("megabench_open", "MEGA-Bench open: 65 tasks, 1,158 questions, mostly for a judge", _megabench("open")),
+    TaskEntry("megabench_core_single_image", "MEGA-Bench core, one image a question", _megabench("core_single_image")),
+    TaskEntry("megabench_open_single_image", "MEGA-Bench open, one image a question", _megabench("open_single_image")),
     TaskEntry("mmmu", "MMMU validation: 900 questions of 30 subjects", _mmmu("validation")),
     TaskEntry("mmmu_dev", "MMMU dev: 150 questions", _mmmu("dev")),
     TaskEntry("mmmu_test", "MMMU test: 10,500 questions, answers not public", _mmmu("test")),

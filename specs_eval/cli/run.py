@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from specs_eval.errors import EXIT_INCOMPLETE
+from specs_eval.errors import EXIT_INCOMPLETE, ConfigError
 
 if TYPE_CHECKING:
     from specs_eval.backends.base import BackendOptions
@@ -38,6 +38,13 @@ STORE_OPTION = click.option(
 @click.option("--device", help="cpu, cuda, cuda:1, ...")
 @click.option(
     "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Default: float32 on CPU, bfloat16 on GPU."
+)
+@click.option(
+    "--backend-arg",
+    "backend_args",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Setting of the backend; a wrong one lists all.",
 )
 @click.option("--per-position", is_flag=True, help="Store entropy and nucleus size of every position.")
 @click.option(
@@ -76,6 +83,7 @@ def run(
     batch_size: int | None,
     device: str | None,
     dtype: str | None,
+    backend_args: tuple[str, ...],
     per_position: bool,
     data_dir: Path | None,
     include_paths: tuple[Path, ...],
@@ -106,10 +114,18 @@ def run(
         max_new_tokens=max_new_tokens,
         lock_timeout=lock_timeout,
     )
-    options = BackendOptions(batch_size=batch_size, device=device, dtype=dtype, per_position=per_position)
+    extra = dict(_key_and_value(text) for text in backend_args)
+    options = BackendOptions(batch_size, device, dtype, per_position, extra)
     evaluation = run_checkpoints([*ckpts, *more_ckpts], request, store, backend, options)
     show(evaluation, as_json=as_json)
     sys.exit(exit_code(evaluation, max_unscored))
+
+
+def _key_and_value(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals and value):
+        raise ConfigError(f"--backend-arg takes KEY=VALUE, not {text!r}")
+    return key, value
 
 
 def run_checkpoints(

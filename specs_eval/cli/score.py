@@ -48,7 +48,10 @@ Line = tuple[int, dict[str, Any], str | None]
     help="Whose rules.",
 )
 @click.option(
-    "--allow-code", is_flag=True, help="Let metrics that run programs from the responses run them, sandboxed."
+    "--allow-code-execution",
+    "allow_code",
+    is_flag=True,
+    help="Let metrics that run programs from the responses run them, sandboxed.",
 )
 @click.option(
     "--judge",

@@ -79,7 +79,9 @@ def judge(task: Any, sample_id: str, doc: Any, response: str, stop: Sequence[str
     text = response
     for mark in stop:
         text = text.split(mark, 1)[0]
-    seed = int.from_bytes(hashlib.blake2b(f"{draw}\0{sample_id}\0{response}".encode("utf-8", "replace")).digest()[:4], "little")
+    seed = int.from_bytes(
+        hashlib.blake2b(f"{draw}\0{sample_id}\0{response}".encode("utf-8", "replace")).digest()[:4], "little"
+    )
     with running_lmms_eval(), random_state_kept(seed):
         before = _random_state()
         values: dict[str, Any] = {}

@@ -73,7 +73,9 @@ def test_the_base_follows_its_format_sometimes_and_mostly_answers_right(whole: P
     frame = load_runs(whole)
     assert len(frame) == 160 and 0.2 < frame["metric_format"].mean() < 0.6
     assert frame["metric_accuracy"].mean() > 0.6
-    assert frame["entropy"].between(0, 6).all() and frame["nucleus"].ge(1).all() and frame["n_tokens"].between(1, 64).all()
+    assert (
+        frame["entropy"].between(0, 6).all() and frame["nucleus"].ge(1).all() and frame["n_tokens"].between(1, 64).all()
+    )
     assert frame["response"].nunique() > 40
 
 
@@ -84,7 +86,18 @@ def test_a_checkpoint_overwritten_in_place_is_another_one(tmp_path: Path) -> Non
     from safetensors.torch import load_file, save_file
 
     folder = shutil.copytree(checkpoint_path(), tmp_path / "model")
-    run = ("run", "--ckpt", str(folder), "--tasks", "easyvqa", "--limit", "8", "--store", str(tmp_path / "runs"), "--json")
+    run = (
+        "run",
+        "--ckpt",
+        str(folder),
+        "--tasks",
+        "easyvqa",
+        "--limit",
+        "8",
+        "--store",
+        str(tmp_path / "runs"),
+        "--json",
+    )
     before = json.loads(invoke(*run))["runs"][0]
     weights = load_file(folder / "model.safetensors")
     name = next(name for name in weights if name.endswith("mlp.down_proj.weight"))

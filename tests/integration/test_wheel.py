@@ -42,9 +42,16 @@ def call(environment: Path, *arguments: str, cwd: Path) -> str:
 
 
 def test_every_module_and_data_file_is_in_the_wheel(environment: Path, tmp_path: Path) -> None:
-    where = Path(call(environment, "python", "-c", "import specs_eval; print(specs_eval.__file__)", cwd=tmp_path)).parent
+    where = Path(
+        call(environment, "python", "-c", "import specs_eval; print(specs_eval.__file__)", cwd=tmp_path)
+    ).parent
     assert where.is_relative_to(environment)
-    for room, target in (("specs_eval", where), ("tasks", where / "tasks"), ("analysis", where / "analysis"), ("training", where / "training")):
+    for room, target in (
+        ("specs_eval", where),
+        ("tasks", where / "tasks"),
+        ("analysis", where / "analysis"),
+        ("training", where / "training"),
+    ):
         wanted = [p for p in (ROOT / room).rglob("*") if p.is_file() and "__pycache__" not in p.parts]
         missing = [p for p in wanted if not (target / p.relative_to(ROOT / room)).exists()]
         assert not missing, missing

@@ -103,7 +103,9 @@ def test_arguments_that_match_nothing(
         resolve(argument)
 
 
-def test_a_slip_below_an_existing_folder_is_not_taken_for_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slip_below_an_existing_folder_is_not_taken_for_a_hub_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     series(tmp_path, 1)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="no such folder; dpo has checkpoint-1"):

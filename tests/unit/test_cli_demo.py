@@ -13,7 +13,9 @@ from specs_eval.cli import main
 
 def test_the_demo_goes_from_training_to_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def train_series(base_dir: Path, output_dir: Path, **options: object) -> list[Path]:
-        return [write_checkpoint(Path(output_dir) / f"checkpoint-{n}", f"{output_dir}{n}".encode()[-8:]) for n in (1, 2)]
+        return [
+            write_checkpoint(Path(output_dir) / f"checkpoint-{n}", f"{output_dir}{n}".encode()[-8:]) for n in (1, 2)
+        ]
 
     monkeypatch.setattr("specs_eval.training.tiny.series.train_series", train_series)
     monkeypatch.setattr("specs_eval.backends.registry.create_backend", lambda name, options: Parrot())

@@ -115,6 +115,14 @@ def test_unknown_backend_is_named_with_the_known_ones(tmp_path: Path) -> None:
     assert result.exit_code == 2 and "did you mean 'hf'" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("argument", "message"), [("verify", "KEY=VALUE"), ("layout=odd", "layout=auto|shared|repeated")]
+)
+def test_backend_settings_are_checked(tmp_path: Path, argument: str, message: str) -> None:
+    result = run(tmp_path, "--backend-arg", argument)
+    assert result.exit_code == 2 and message in result.stderr
+
+
 def test_several_checkpoints_as_a_shell_expands_them(tmp_path: Path, engine: Parrot) -> None:
     folders = [write_checkpoint(tmp_path / "s" / f"checkpoint-{n}", bytes([n]) * 8) for n in (1, 2, 3)]
     result = run(tmp_path, folders[1], folders[2], ckpt=folders[0])

@@ -17,7 +17,7 @@ from hf_tiny_models import (
 from specs_eval.backends.hf import HFBackend, attention, layouts
 from specs_eval.backends.hf.engine import Engine
 from specs_eval.backends.hf.layouts import Layout, RepeatedLayout, SharedLayout
-from specs_eval.backends.hf.probe import _plain_logits
+from specs_eval.backends.hf.probe import plain_logits
 from specs_eval.backends.hf.prompts import collate, group_by_length, prefill
 from specs_eval.sampling import SamplingSpec
 
@@ -84,7 +84,7 @@ def test_logits_of_every_step_are_those_of_a_plain_forward(
         inputs = [backend.engine.encoder.encode(chat) for chat in mixed_chats()]
         tokens = torch.randint(40, 300, (5, 3, 7), generator=torch.Generator().manual_seed(0))
         plain = torch.stack(
-            [torch.stack([_plain_logits(model, x, t) for t in row]) for x, row in zip(inputs, tokens, strict=True)]
+            [torch.stack([plain_logits(model, x, t) for t in row]) for x, row in zip(inputs, tokens, strict=True)]
         )
         cells = [(sample, slot) for sample in range(5) for slot in range(3)]
         layout = _layout(backend, inputs, name)
@@ -146,7 +146,7 @@ def test_statistics_are_those_of_a_plain_forward(monkeypatch: pytest.MonkeyPatch
     for ((sample, _), answer), tokens in zip(answers.items(), drawn, strict=True):
         ends = [] if answer.n_tokens == len(tokens) else [engine.pad_id]
         with torch.inference_mode():
-            logits = _plain_logits(engine.model, inputs[int(sample[1:])], torch.tensor(tokens + ends)).double()
+            logits = plain_logits(engine.model, inputs[int(sample[1:])], torch.tensor(tokens + ends)).double()
         check_statistics(answer, torch.softmax(logits, dim=-1))
 
 
@@ -182,3 +182,17 @@ def test_prompts_are_grouped_in_order_within_the_budget() -> None:
     assert group_by_length([100], 10) == [[0]]
     assert group_by_length([5, 5], 0) == [[0], [1]]
     assert group_by_length([], 10) == []
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_on_a_gpu(family: str) -> None:
+    requests, spec = requests_for(mixed_chats(), n_rollouts=11), SamplingSpec(1.0, N_NEW, seed=7)
+    whole = texts_of(loaded_backend(checkpoint_folder(family), device="cuda", dtype="float32"), requests, spec)
+    for size in (1, 3):
+        other = loaded_backend(checkpoint_folder(family), device="cuda", dtype="float32", batch_size=size)
+        assert texts_of(other, requests[::-1], spec) == whole
+    half = loaded_backend(checkpoint_folder(family), device="cuda")
+    assert half.numerics == "hf/bfloat16"
+    assert len(texts_of(half, requests, spec)) == len(whole)

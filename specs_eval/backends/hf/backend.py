@@ -80,9 +80,9 @@ class HFBackend:
             CheckpointError: it cannot be loaded, or would not be decoded correctly.
         """
         folder = loading.model_folder(checkpoint)
-        shape = loading.architecture(folder)
-        alike = self._engine is not None and shape == self._architecture
         try:
+            shape = loading.architecture(folder)
+            alike = self._engine is not None and shape == self._architecture
             with torch.inference_mode():
                 model = self._refill(checkpoint) if alike else None
                 if model is None:
@@ -94,7 +94,7 @@ class HFBackend:
                     self._names = saved_names(model)
                 self._assemble(model, checkpoint, probe=not alike)
         except BaseException:
-            # Half-loaded weights must never answer.
+            # Neither half-loaded weights nor those of the checkpoint before may answer for this one.
             self.close()
             raise
         self._architecture = shape

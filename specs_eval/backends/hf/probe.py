@@ -43,7 +43,7 @@ def settle_layout(engine: Engine, source: str) -> None:
         inputs = [engine.encoder.encode(chat) for chat in _chats()]
         tokens = _forced_tokens(inputs)
         plain = torch.stack(
-            [_plain_logits(engine.model, inputs[prompt], tokens[prompt, slot]) for prompt in (0, 1) for slot in (0, 1)]
+            [plain_logits(engine.model, inputs[prompt], tokens[prompt, slot]) for prompt in (0, 1) for slot in (0, 1)]
         )
     except GenerationError as error:
         raise CheckpointError(f"{source} cannot be asked about an image: {error}") from error
@@ -84,7 +84,7 @@ def _forced_tokens(inputs: list[Inputs]) -> Tensor:
     return torch.stack([torch.stack([end, end.flip(0)]) for end in ends])
 
 
-def _plain_logits(model: Any, inputs: Inputs, tokens: Tensor) -> Tensor:
+def plain_logits(model: Any, inputs: Inputs, tokens: Tensor) -> Tensor:
     """Logits after the prompt and after each token but the last, by one forward pass without a cache."""
     extended = {key: tensor.to(model.device) for key, tensor in inputs.items()}
     extended["input_ids"] = torch.cat([extended["input_ids"], tokens[None, :-1].to(model.device)], dim=1)

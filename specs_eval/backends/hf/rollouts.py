@@ -267,9 +267,10 @@ def seat_rollouts(owed: Sequence[Sequence[int]], max_slots: int) -> tuple[list[i
     seated: list[Sequence[int]] = []
     for sample, rollouts in enumerate(owed):
         n_rows = -(-len(rollouts) // max_slots)
+        per_row = -(-len(rollouts) // max(1, n_rows))
         for row in range(n_rows):
             rows.append(sample)
-            seated.append(rollouts[row::n_rows])
+            seated.append(rollouts[row * per_row : (row + 1) * per_row])
     n_slots = max((len(row) for row in seated), default=0)
     cells: list[tuple[int, int] | None] = []
     for sample, seats in zip(rows, seated, strict=True):

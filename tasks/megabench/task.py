@@ -1,0 +1,268 @@
+"""MEGA-Bench as a task: core, open and their single-image subsets, images and video frames where the text puts them."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import mimetypes
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from specs_eval.chat import ImagePart, TextPart, chat_digest, combined_digest, user_chat
+from specs_eval.errors import ScoringError, TaskDataError
+from specs_eval.task import Sample, Score
+from specs_eval.tasks.benchmark_data import Source, load_records
+from specs_eval.tasks.megabench.breakdown import task_cards
+from specs_eval.tasks.megabench.fields import Query
+from specs_eval.tasks.megabench.literals import LITERAL_ERRORS
+from specs_eval.tasks.megabench.parsing import SINGLE_FIELD_PARSERS, Parsed, parse_response
+from specs_eval.tasks.megabench.rows import NO_ANSWER, QueryScore, parse_reasoning, score_parsed, silenced, written
+from specs_eval.tasks.profiles import Profile
+
+Subset = Literal["core", "open", "core_single_image", "open_single_image"]
+
+SCORING_VERSION = 1
+MAX_VIDEO_FRAMES = 64
+_PLACEHOLDER = re.compile(r"(<image>|<video>)")
+_TEXT_COLUMNS = ("task_description", "example_text", "query_text")
+_MEDIA_COLUMNS = ("global_media", "example_media", "query_media")
+Part = TextPart | ImagePart
+
+
+class MegaBench:
+    """MEGA-Bench (Chen et al. 2024, arXiv 2410.10563): 440 core and 65 open tasks with 1-shot examples."""
+
+    max_new_tokens = 2048
+
+    def __init__(
+        self,
+        subset: Subset = "core",
+        data_dir: Path | None = None,
+        *,
+        profile: Profile = "official",
+        allow_code: bool = False,
+    ) -> None:
+        self.name = "megabench" if subset == "core" else f"megabench_{subset}"
+        self.subset = subset
+        self.data_dir = data_dir
+        self.profile = profile
+        self.allow_code = allow_code
+        self._source = Source(
+            title=f"MEGA-Bench {subset}",
+            repository="TIGER-Lab/MEGA-Bench",
+            folders=("megabench", "MEGA-Bench", "TIGER-Lab/MEGA-Bench", "megabench_data"),
+            patterns=(f"{subset}/test-*.parquet", f"{subset}/*.parquet", f"{subset}.parquet", f"{subset}.json*"),
+            hub_patterns=(f"{subset}/test-*.parquet", "data.zip"),
+        )
+
+    @cached_property
+    def version(self) -> str:
+        """``<scoring version>-<profile>-<hash of prompts, media, gold answers and metric configurations>``."""
+        parts = [
+            f"{sample.sample_id} {chat_digest(sample.chat)} {sample.target} {json.dumps(sample.meta, sort_keys=True)}"
+            for sample in self.samples()
+        ]
+        return f"{self.scoring_version}-{combined_digest(parts)[:12]}"
+
+    @property
+    def scoring_version(self) -> str:
+        """The part of the version that names the rules; the rest is a hash of what is asked."""
+        code = "-code" if self.allow_code else ""
+        return f"{SCORING_VERSION}-{self.profile}{code}"
+
+    def samples(self) -> Sequence[Sample]:
+        """All queries in a fixed shuffled order, so that every prefix is a random sample."""
+        return self._samples
+
+    @cached_property
+    def _samples(self) -> list[Sample]:
+        records = load_records(self._source, self.data_dir)
+        configurations: dict[str, Mapping[str, Any]] = {}
+        samples = []
+        for row in records.rows:
+            name = _text(row, "task_name")
+            # the official code takes the metrics of a task from its first query
+            configuration = configurations.setdefault(name, _dictionary(row, "metric_info"))
+            samples.append(_sample(row, name, configuration, records.root))
+        if len({sample.sample_id for sample in samples}) != len(samples):
+            raise TaskDataError(f"{self._source.title}: an id occurs twice in {records.root}")
+        return sorted(samples, key=lambda sample: hashlib.sha256(sample.sample_id.encode()).digest())
+
+    def score(self, sample: Sample, response: str) -> Score:
+        """The profile's rules on a whole response; None where a judge or a sandbox would be needed."""
+        query, configuration = self._query(sample)
+        parser = str(configuration.get("response_parse_function"))
+        try:
+            if self.profile == "reasoning":
+                parsed, rule = parse_reasoning(parser, response, query.gold)
+                return _as_score(silenced(score_parsed(parsed, query, configuration)), rule)
+            return _as_score(score_parsed(parse_response(parser, response, query.gold), query, configuration), parser)
+        except (ScoringError, *LITERAL_ERRORS) as error:
+            return Score(None, rule=parser, reason=str(error))
+
+    def score_answer(self, sample: Sample, answer: str) -> Score:
+        """The official rules on an answer that was extracted already; nothing for an empty one."""
+        query, configuration = self._query(sample)
+        parser = str(configuration.get("response_parse_function"))
+        text = f"Answer: {answer}" if parser in SINGLE_FIELD_PARSERS else answer
+        try:
+            parsed = parse_response(parser, text, query.gold) if answer.strip() else Parsed({}, ok=False)
+            return _as_score(silenced(score_parsed(parsed, query, configuration)), parser)
+        except (ScoringError, *LITERAL_ERRORS) as error:
+            return Score(None, rule=parser, reason=str(error))
+
+    def _query(self, sample: Sample) -> tuple[Query, Mapping[str, Any]]:
+        configuration = sample.meta["metric_config"]
+        query = Query(
+            gold=sample.meta["gold"],
+            metrics=configuration.get("field_score_function") or {},
+            auxiliary=configuration.get("global_aux_metrics") or {},
+            context=sample.meta["eval_context"],
+            judge_scores={},
+            allow_code=self.allow_code,
+        )
+        return query, configuration
+
+
+def _as_score(result: QueryScore, rule: str) -> Score:
+    """A query that the official code does not count adds 0 to its task, so it scores 0 here."""
+    answer = json.dumps(written(result.parsed.value), ensure_ascii=True, sort_keys=True)
+    score, reason = result.score, result.reason
+    if score is not None and score < 0:
+        score, reason = 0.0, reason or "not counted by the official code"
+    if reason == NO_ANSWER:
+        return Score(score, None, rule, reason, {"coverage": result.coverage})
+    return Score(score, answer, rule, reason, {"coverage": result.coverage})
+
+
+def _sample(row: Mapping[str, Any], name: str, configuration: Mapping[str, Any], root: Path) -> Sample:
+    identity = str(row.get("id", ""))
+    gold = _dictionary(row, "answer")
+    card = task_cards().get(name)
+    category = {"task": name}
+    if card is not None:
+        category |= {dimension: values[0] for dimension, values in card.keywords.items() if len(values) == 1}
+        category["kind"] = card.kind
+    return Sample(
+        sample_id=f"{name}/{identity}",
+        chat=user_chat(*_prompt(row, f"{name}/{identity}", root)),
+        target=json.dumps(gold, ensure_ascii=True),
+        category=category,
+        group=name,
+        meta={
+            "gold": gold,
+            "metric_config": dict(configuration),
+            "eval_context": _dictionary(row, "eval_context"),
+            "skills": list(card.keywords["skills"]) if card is not None else [],
+        },
+    )
+
+
+def _prompt(row: Mapping[str, Any], sample_id: str, root: Path) -> list[Part]:
+    """Description, example and query, each with its media in the place of their marks."""
+    parts: list[Part] = []
+    for text_column, media_column in zip(_TEXT_COLUMNS, _MEDIA_COLUMNS, strict=True):
+        chunks = _PLACEHOLDER.split(str(row.get(text_column) or ""))
+        media = _list(row, media_column)
+        marks = len(chunks) // 2
+        if marks != len(media):
+            raise TaskDataError(
+                f"{sample_id}: {text_column} has {marks} marks for {len(media)} files in {media_column}"
+            )
+        for index, chunk in enumerate(chunks):
+            if index % 2:
+                parts += _media(media[index // 2], sample_id, root)
+            elif chunk.strip():
+                parts.append(TextPart(chunk.strip()))
+    return _spaced(parts)
+
+
+def _spaced(parts: list[Part]) -> list[Part]:
+    """Texts that follow each other are set apart by a line break."""
+    spaced: list[Part] = []
+    for part in parts:
+        if spaced and isinstance(part, TextPart) and isinstance(spaced[-1], TextPart):
+            spaced[-1] = TextPart(f"{spaced[-1].text}\n{part.text}")
+        else:
+            spaced.append(part)
+    return spaced
+
+
+def _media(name: str, sample_id: str, root: Path) -> list[Part]:
+    path = _inside(root, name, sample_id)
+    kind = mimetypes.guess_type(path.name)[0] or ""
+    if not kind.startswith("video"):
+        return [ImagePart(path)]
+    return [TextPart("[video start]"), *map(ImagePart, _frames(path, sample_id)), TextPart("[video end]")]
+
+
+def _inside(root: Path, name: str, sample_id: str) -> Path:
+    """A media file of the data set; names that lead out of its folder are refused."""
+    for folder in (root, root.parent, root / "megabench_data"):
+        path = (folder / name).resolve()
+        if path.is_relative_to(folder.resolve()) and path.is_file():
+            return path
+    raise TaskDataError(f"{sample_id}: no media file {name} under {root}; unpack data.zip of the data set there")
+
+
+def _frames(path: Path, sample_id: str) -> list[Any]:
+    """Up to `MAX_VIDEO_FRAMES` frames at equal distances.
+
+    Raises:
+        TaskDataError: the video does not decode, or the reader is not installed.
+    """
+    try:
+        import av
+        from av.error import FFmpegError
+    except ImportError as error:
+        raise TaskDataError(f"{sample_id}: videos need the av package: pip install av") from error
+    try:
+        with av.open(str(path)) as container:
+            count = container.streams.video[0].frames or sum(1 for _ in container.decode(video=0))
+            container.seek(0)
+            step = max(1, -(-count // MAX_VIDEO_FRAMES))
+            decoded: Any = enumerate(container.decode(video=0))
+            frames = [frame.to_image() for index, frame in decoded if index % step == 0]
+    except (FFmpegError, OSError, ValueError, IndexError) as error:
+        raise TaskDataError(f"{sample_id}: video {path} does not decode: {error}") from error
+    if not frames:
+        raise TaskDataError(f"{sample_id}: video {path} has no frames")
+    return frames[:MAX_VIDEO_FRAMES]
+
+
+def _text(row: Mapping[str, Any], column: str) -> str:
+    value = row.get(column)
+    if not isinstance(value, str) or not value:
+        raise TaskDataError(f"MEGA-Bench record {row.get('id')!r}: column {column} must hold text")
+    return value
+
+
+def _dictionary(row: Mapping[str, Any], column: str) -> dict[str, Any]:
+    value = _read(row, column, {})
+    if not isinstance(value, dict):
+        raise TaskDataError(f"MEGA-Bench record {row.get('id')!r}: column {column} must hold a dictionary")
+    return value
+
+
+def _list(row: Mapping[str, Any], column: str) -> list[str]:
+    value = _read(row, column, [])
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise TaskDataError(f"MEGA-Bench record {row.get('id')!r}: column {column} must hold a list of file names")
+    return value
+
+
+def _read(row: Mapping[str, Any], column: str, empty: Any) -> Any:
+    """A column as it is, or the Python literal that it holds as text."""
+    value = row.get(column)
+    if value is None or value == "":
+        return empty
+    if not isinstance(value, str):
+        return value
+    try:
+        return ast.literal_eval(value)
+    except LITERAL_ERRORS as error:
+        raise TaskDataError(f"MEGA-Bench record {row.get('id')!r}: column {column} does not read: {error}") from error

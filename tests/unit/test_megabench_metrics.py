@@ -1,0 +1,123 @@
+"""Metrics and parsers against the official decisions, recorded once on cases of our own making."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from specs_eval.errors import ScoringError
+from specs_eval.tasks.megabench.fields import NOT_COUNTED, Query, aggregate, score_fields
+from specs_eval.tasks.megabench.json_answers import parse_json
+from specs_eval.tasks.megabench.latex.arithmetic import number_of
+from specs_eval.tasks.megabench.literals import listed, stable_text, to_container, unquoted
+from specs_eval.tasks.megabench.metrics.numerical import _without_units, box_content
+from specs_eval.tasks.megabench.metrics.registry import ANSWER_METRICS, CONTEXT_METRICS
+from specs_eval.tasks.megabench.parsing import Parsed, parse_response, parse_single
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+METRIC_CASES = json.loads((DATA / "megabench_metrics.json").read_text())
+
+
+def cases_of(metric):
+    return [case for case in METRIC_CASES if case["metric"] == metric]
+
+
+@pytest.mark.parametrize("metric", sorted({case["metric"] for case in METRIC_CASES}))
+def test_metric_decides_as_the_official_code(metric):
+    pytest.importorskip("rapidfuzz")
+    pytest.importorskip("unidecode")
+    for case in cases_of(metric):
+        query = Query({"f": case["gold"]}, {"f": metric}, {}, case.get("context", {}), {})
+        parsed = Parsed({"f": case["response"]})
+        if metric == "constrained_generation":
+            parsed = Parsed(case["response"])
+        score = score_fields(parsed, query)["f"].score
+        assert score == pytest.approx(case["score"], abs=1e-6), case
+
+
+def test_every_metric_with_a_rule_has_golden_cases():
+    untested = (ANSWER_METRICS.keys() | CONTEXT_METRICS.keys()) - {case["metric"] for case in METRIC_CASES}
+    assert untested == {"gleu_cn"}
+
+
+def test_chinese_gleu():
+    pytest.importorskip("jieba")
+    gleu = ANSWER_METRICS["gleu_cn"]
+    assert gleu("我来到北京清华大学", "我来到北京清华大学") == 1
+    assert gleu("今天天气很好", "我来到北京清华大学") == 0
+    assert 0 < gleu("我来到上海", "我来到北京清华大学") < 1
+    assert gleu(None, "我") == 0
+
+
+def test_numbers_are_read_as_by_the_official_code():
+    for text, value in json.loads((DATA / "megabench_numbers.json").read_text()):
+        found = number_of(_without_units(text))
+        assert found == (None if value is None else pytest.approx(value)), text
+
+
+@pytest.mark.parametrize(
+    "case", json.loads((DATA / "megabench_parsing.json").read_text()), ids=lambda c: c["response"][:20]
+)
+def test_parser_decides_as_the_official_code(case):
+    if case["parser"] == "json":
+        value = parse_json(case["response"])
+        value = {key: unquoted(item) for key, item in value.items()} if isinstance(value, dict) else value
+        assert repr(value) == case["value"]
+    else:
+        art, strip = case["parser"] != "answer_string", case["parser"] != "verbatim_answer_string"
+        assert parse_single(case["response"], case["one_line"], art, strip) == case["value"]
+
+
+def test_json_without_an_object_gives_every_field_the_response():
+    parsed = parse_response("json", "nothing", {"a": "1", "b": "2"})
+    assert not parsed.ok
+    assert parsed.value == {"a": "nothing", "b": "nothing"}
+
+
+def test_a_single_field_parser_refuses_several_fields():
+    with pytest.raises(ScoringError, match="one answer field"):
+        parse_response("answer_string", "x", {"a": "1", "b": "2"})
+    assert parse_response("answer_string", "x", {"a": "1", "##b": "2"}).value == {"a": "x"}
+
+
+def test_unclosed_box_is_left_to_text_comparison_only_when_it_is_long():
+    assert box_content("\\boxed{5") == "\\boxed{5"
+    assert box_content("\\boxed{" + "a" * 40) is None
+    assert box_content("\\boxed{a{b}c} \\boxed{d}") == "a{b}c"
+    assert box_content("\\boxed{a{b{c}}} \\boxed{d}") == "d"
+
+
+def test_sets_are_listed_in_one_order():
+    assert listed({"b", "a", "c"}) == ["a", "b", "c"]
+    assert listed({3, 1, 2}) == list({3, 1, 2})
+    assert stable_text({"k": {"b", "a"}}) == "{'k': {'a', 'b'}}"
+    assert to_container(list, "{'b', 'a'}") == ["a", "b"]
+
+
+def test_aggregation_weights_leaves_out_and_takes_the_minimum():
+    weights = {"a": 1, "b": 3}
+    assert aggregate("mean", {"a": 1.0, "b": 0.0}, weights) == 0.25
+    assert aggregate("mean", {"a": 1.0, "b": -1.0}, weights) == 1.0
+    assert aggregate("min", {"a": 1.0, "b": 0.5}, weights) == 0.5
+    assert aggregate("min", {"a": -1.0}, weights) == NOT_COUNTED
+    assert aggregate("mean", {}, weights) == NOT_COUNTED
+    with pytest.raises(ScoringError, match="weight"):
+        aggregate("mean", {"c": 1.0}, weights)
+    with pytest.raises(ScoringError, match="aggregation"):
+        aggregate(None, {"a": 1.0}, weights)
+
+
+@pytest.mark.parametrize(
+    ("metric", "reason"),
+    [
+        ("gpt_4o_as_judge", "needs a judge"),
+        ("program_judge", "--allow-code-execution"),
+        ("no_such_metric", "unknown metric"),
+        ("nli_entailment", "entailment model"),
+    ],
+)
+def test_what_no_rule_can_judge_is_unscored(metric, reason):
+    query = Query({"f": 5 if metric == "nli_entailment" else "x"}, {"f": metric}, {}, {}, {})
+    field = score_fields(Parsed({"f": "x"}), query)["f"]
+    assert field.score is None
+    assert reason in field.reason
