@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from specs_eval.chat import ImagePart, chat_digest, combined_digest, user_chat
+from specs_eval.chat import ImagePart, user_chat
 from specs_eval.errors import TaskDataError
 from specs_eval.task import Sample, Score
 from specs_eval.tasks.formats.extraction import extract_answer
+from specs_eval.tasks.sample_sets import content_hash, fixed_random_order
 
 Split = Literal["train", "test"]
 
@@ -39,8 +39,7 @@ class EasyVQA:
     @cached_property
     def version(self) -> str:
         """``<scoring version>-<hash of prompts, images and gold answers>``."""
-        parts = [f"{sample.sample_id} {chat_digest(sample.chat)} {sample.target}" for sample in self.samples()]
-        return f"{SCORING_VERSION}-{combined_digest(parts)[:12]}"
+        return f"{SCORING_VERSION}-{content_hash(self.samples())}"
 
     def samples(self) -> Sequence[Sample]:
         """All questions in a fixed shuffled order, so that every prefix is a random sample of the split."""
@@ -54,7 +53,7 @@ class EasyVQA:
             _sample(f"{self.split}_{index:05d}", question, answer, image_id, images)
             for index, (question, answer, image_id) in enumerate(zip(questions, answers, image_ids, strict=True))
         ]
-        return sorted(samples, key=lambda sample: hashlib.sha256(sample.sample_id.encode()).digest())
+        return fixed_random_order(samples, f"easy-VQA {self.split}")
 
     def score(self, sample: Sample, response: str) -> Score:
         """1 when the answer found in the response is the gold word, else 0; never None."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from specs_eval.chat import ImagePart, chat_digest, combined_digest, text_of, user_chat
+from specs_eval.chat import ImagePart, text_of, user_chat
 from specs_eval.errors import TaskDataError
 from specs_eval.task import Sample, Score
 from specs_eval.tasks.benchmark_data import Source, image_part, load_records
@@ -26,6 +25,7 @@ from specs_eval.tasks.mathvista.profiles import (
 from specs_eval.tasks.mathvista.prompts import PromptStyle, build_prompt, build_question
 from specs_eval.tasks.mathvista.scoring import Problem, parse_problem, quick_extraction
 from specs_eval.tasks.profiles import Profile
+from specs_eval.tasks.sample_sets import content_hash, fixed_random_order
 
 Split = Literal["testmini", "test"]
 
@@ -59,11 +59,7 @@ class MathVista:
     @cached_property
     def version(self) -> str:
         """``<scoring version>-<profile>-<hash of prompts, images, choices and gold answers>``."""
-        parts = [
-            f"{sample.sample_id} {chat_digest(sample.chat)} {sample.target} {json.dumps(sample.meta, sort_keys=True)}"
-            for sample in self.samples()
-        ]
-        return f"{self.scoring_version}-{combined_digest(parts)[:12]}"
+        return f"{self.scoring_version}-{content_hash(self.samples())}"
 
     @property
     def scoring_version(self) -> str:
@@ -81,9 +77,7 @@ class MathVista:
         queries = _official_queries(records.root)
         rows = ({"query": queries.get(str(row.get("pid"))), **row} for row in records.rows)
         samples = [_sample(row, records.root, self.prompt) for row in rows]
-        if len({sample.sample_id for sample in samples}) != len(samples):
-            raise TaskDataError(f"MathVista {self.split}: a pid occurs twice in {records.root}")
-        return sorted(samples, key=lambda sample: hashlib.sha256(sample.sample_id.encode()).digest())
+        return fixed_random_order(samples, f"MathVista {self.split} in {records.root}")
 
     def score(self, sample: Sample, response: str) -> Score:
         """The task's profile on a whole response; None where the split has no public answers."""

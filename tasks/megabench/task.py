@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import mimetypes
 import re
@@ -12,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from specs_eval.chat import ImagePart, TextPart, chat_digest, combined_digest, user_chat
+from specs_eval.chat import ImagePart, TextPart, user_chat
 from specs_eval.errors import ScoringError, TaskDataError
 from specs_eval.task import Sample, Score
 from specs_eval.tasks.benchmark_data import Source, load_records
@@ -22,6 +21,7 @@ from specs_eval.tasks.megabench.literals import LITERAL_ERRORS
 from specs_eval.tasks.megabench.parsing import SINGLE_FIELD_PARSERS, Parsed, parse_response
 from specs_eval.tasks.megabench.rows import NO_ANSWER, QueryScore, parse_reasoning, score_parsed, silenced, written
 from specs_eval.tasks.profiles import Profile
+from specs_eval.tasks.sample_sets import content_hash, fixed_random_order
 
 Subset = Literal["core", "open", "core_single_image", "open_single_image"]
 
@@ -62,11 +62,7 @@ class MegaBench:
     @cached_property
     def version(self) -> str:
         """``<scoring version>-<profile>-<hash of prompts, media, gold answers and metric configurations>``."""
-        parts = [
-            f"{sample.sample_id} {chat_digest(sample.chat)} {sample.target} {json.dumps(sample.meta, sort_keys=True)}"
-            for sample in self.samples()
-        ]
-        return f"{self.scoring_version}-{combined_digest(parts)[:12]}"
+        return f"{self.scoring_version}-{content_hash(self.samples())}"
 
     @property
     def scoring_version(self) -> str:
@@ -88,9 +84,7 @@ class MegaBench:
             # the official code takes the metrics of a task from its first query
             configuration = configurations.setdefault(name, _dictionary(row, "metric_info"))
             samples.append(_sample(row, name, configuration, records.root))
-        if len({sample.sample_id for sample in samples}) != len(samples):
-            raise TaskDataError(f"{self._source.title}: an id occurs twice in {records.root}")
-        return sorted(samples, key=lambda sample: hashlib.sha256(sample.sample_id.encode()).digest())
+        return fixed_random_order(samples, f"{self._source.title} in {records.root}")
 
     def score(self, sample: Sample, response: str) -> Score:
         """The profile's rules on a whole response; None where a judge or a sandbox would be needed."""

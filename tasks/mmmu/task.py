@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from specs_eval.chat import ImagePart, chat_digest, combined_digest, user_chat
+from specs_eval.chat import ImagePart, user_chat
 from specs_eval.errors import TaskDataError
 from specs_eval.task import Sample, Score
 from specs_eval.tasks.benchmark_data import Source, image_part, listed, load_records
@@ -30,6 +29,7 @@ from specs_eval.tasks.mmmu.prompts import (
 from specs_eval.tasks.mmmu.scoring import option_letters
 from specs_eval.tasks.mmmu.subjects import domain_of, subject_of
 from specs_eval.tasks.profiles import Profile
+from specs_eval.tasks.sample_sets import content_hash, fixed_random_order
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +56,7 @@ class _MultimodalQuestions:
     @cached_property
     def version(self) -> str:
         """``<scoring version>-<profile>-<hash of prompts, images, options and gold answers>``."""
-        parts = [
-            f"{sample.sample_id} {chat_digest(sample.chat)} {sample.target} {json.dumps(sample.meta, sort_keys=True)}"
-            for sample in self.samples()
-        ]
-        return f"{self.scoring_version}-{combined_digest(parts)[:12]}"
+        return f"{self.scoring_version}-{content_hash(self.samples())}"
 
     @property
     def scoring_version(self) -> str:
@@ -75,9 +71,7 @@ class _MultimodalQuestions:
     def _samples(self) -> list[Sample]:
         records = load_records(self._source, self.data_dir)
         samples = [self._make(row, records.root) for row in records.rows]
-        if len({sample.sample_id for sample in samples}) != len(samples):
-            raise TaskDataError(f"{self._source.title}: an id occurs twice in {records.root}")
-        return sorted(samples, key=lambda sample: hashlib.sha256(sample.sample_id.encode()).digest())
+        return fixed_random_order(samples, f"{self._source.title} in {records.root}")
 
     def score(self, sample: Sample, response: str) -> Score:
         """The task's profile on a whole response; None where the split has no public answers."""
