@@ -119,6 +119,24 @@ def test_yaml_files_list_all_metrics_that_their_scorers_report(manager: TaskMana
         assert set(reported) | {"score", "failed"} == set(task.aggregation()), name
 
 
+def test_benchmarks_that_need_data_find_it_and_score_the_same(
+    manager: TaskManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mathvista"
+    folder.mkdir()
+    Image.new("RGB", (4, 4)).save(folder / "0.png")
+    record = {"pid": "0", "question": "Is it?", "image": "0.png", "choices": ["yes", "no"], "answer": "no"}
+    record |= {"question_type": "multi_choice", "answer_type": "text", "unit": None, "precision": None, "metadata": {}}
+    (folder / "testmini.json").write_text(json.dumps({"0": record}))
+    monkeypatch.setenv("SPECS_EVAL_DATA", str(tmp_path))
+    task = manager.load_task_or_group(["specs_mathvista"], task_type="chat")["specs_mathvista"]
+    doc, sample = task.test_docs()[0], task.source.samples()[0]
+    for response in ("no", "(A)", "", "I cannot tell."):
+        score = get_task("mathvista", tmp_path).score(sample, response)
+        assert task.process_results(doc, [[response]]) == {"score": score.score, **score.metrics, "failed": 0.0}
+    assert set(task.aggregation()) == {"score", "no_answer", "free_credit", "failed"}
+
+
 def test_repeats_are_averaged_over_the_scored(easyvqa: Any) -> None:
     doc = easyvqa.test_docs()[0]
     target = easyvqa.doc_to_target(doc)
