@@ -11,6 +11,10 @@ from typing import Literal
 from specs_eval.errors import ConfigError
 from specs_eval.task import Task
 from specs_eval.task_names import ALIASES, ID_SUFFIX, OOD_SUFFIX, canonical_task_name
+from specs_eval.tasks.profiles import Profile
+
+TaskMaker = Callable[[Path | None, Profile], Task]
+"""Data folder (None: the task's default place) and scoring profile -> the task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,52 +23,49 @@ class TaskEntry:
 
     name: str
     description: str
-    create: Callable[[Path | None], Task]
-    """Data folder (None: the task's default place) -> the task."""
+    create: TaskMaker
 
 
-def _easyvqa(data_dir: Path | None) -> Task:
+def _easyvqa(data_dir: Path | None, profile: Profile) -> Task:
     from specs_eval.tasks.easyvqa.task import EasyVQA
 
     return EasyVQA("test")
 
 
-def _mathvista(split: Literal["testmini", "test"]) -> Callable[[Path | None], Task]:
-    def create(data_dir: Path | None) -> Task:
+def _mathvista(split: Literal["testmini", "test"]) -> TaskMaker:
+    def create(data_dir: Path | None, profile: Profile) -> Task:
         from specs_eval.tasks.mathvista.task import MathVista
 
-        return MathVista(split, data_dir)
+        return MathVista(split, data_dir, profile=profile)
 
     return create
 
 
-def _mmmu(split: Literal["validation", "dev", "test"]) -> Callable[[Path | None], Task]:
-    def create(data_dir: Path | None) -> Task:
+def _mmmu(split: Literal["validation", "dev", "test"]) -> TaskMaker:
+    def create(data_dir: Path | None, profile: Profile) -> Task:
         from specs_eval.tasks.mmmu.task import MMMU
 
-        return MMMU(split, data_dir)
+        return MMMU(split, data_dir, profile=profile)
 
     return create
 
 
-def _mmmu_pro(
-    setting: Literal["standard", "standard4", "vision"], mode: Literal["direct", "cot"]
-) -> Callable[[Path | None], Task]:
-    def create(data_dir: Path | None) -> Task:
+def _mmmu_pro(setting: Literal["standard", "standard4", "vision"], mode: Literal["direct", "cot"]) -> TaskMaker:
+    def create(data_dir: Path | None, profile: Profile) -> Task:
         from specs_eval.tasks.mmmu.task import MMMUPro
 
-        return MMMUPro(setting, data_dir, mode=mode)
+        return MMMUPro(setting, data_dir, mode=mode, profile=profile)
 
     return create
 
 
 def _megabench(
     subset: Literal["core", "open", "core_single_image", "open_single_image"],
-) -> Callable[[Path | None], Task]:
-    def create(data_dir: Path | None) -> Task:
+) -> TaskMaker:
+    def create(data_dir: Path | None, profile: Profile) -> Task:
         from specs_eval.tasks.megabench.task import MegaBench
 
-        return MegaBench(subset, data_dir)
+        return MegaBench(subset, data_dir, profile=profile)
 
     return create
 
@@ -102,7 +103,9 @@ def task_names() -> dict[str, str]:
     return names
 
 
-def get_task(name: str, data_dir: Path | None = None, include_paths: Sequence[Path] = ()) -> Task:
+def get_task(
+    name: str, data_dir: Path | None = None, include_paths: Sequence[Path] = (), profile: Profile = "official"
+) -> Task:
     """The task of this name.
 
     Args:
@@ -110,6 +113,7 @@ def get_task(name: str, data_dir: Path | None = None, include_paths: Sequence[Pa
             ``_formats_id`` or ``_formats_ood`` appended.
         data_dir: where benchmark data lies.
         include_paths: folders with lmms-eval task YAMLs of the user's own.
+        profile: how MathVista, MMMU and MEGA-Bench score responses (`specs_eval.tasks.profiles`).
 
     Raises:
         ConfigError: no such task; the nearest names are suggested.
@@ -117,14 +121,18 @@ def get_task(name: str, data_dir: Path | None = None, include_paths: Sequence[Pa
     """
     canonical = canonical_task_name(name)
     if canonical in TASKS:
-        return TASKS[canonical].create(data_dir)
+        return TASKS[canonical].create(data_dir, profile)
     for suffix in (ID_SUFFIX, OOD_SUFFIX):
         if canonical.endswith(suffix) and canonical != suffix:
-            return _format_view(canonical, get_task(canonical.removesuffix(suffix), data_dir, include_paths), suffix)
+            return _format_view(
+                canonical, get_task(canonical.removesuffix(suffix), data_dir, include_paths, profile), suffix
+            )
     return _lmms_task(canonical, include_paths)
 
 
-def parse_task_list(text: str, data_dir: Path | None = None, include_paths: Sequence[Path] = ()) -> list[Task]:
+def parse_task_list(
+    text: str, data_dir: Path | None = None, include_paths: Sequence[Path] = (), profile: Profile = "official"
+) -> list[Task]:
     """Tasks of a comma-separated list, each once.
 
     Raises:
@@ -133,7 +141,7 @@ def parse_task_list(text: str, data_dir: Path | None = None, include_paths: Sequ
     names = dict.fromkeys(canonical_task_name(part) for part in text.split(",") if part.strip())
     if not names:
         raise ConfigError("--tasks names no task; 'specs-eval tasks' lists them")
-    return [get_task(name, data_dir, include_paths) for name in names]
+    return [get_task(name, data_dir, include_paths, profile) for name in names]
 
 
 def _format_view(name: str, base: Task, suffix: str) -> Task:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from specs_eval.rescoring import Rescored
     from specs_eval.store import RunStore, StoredRun
     from specs_eval.task import Task
+    from specs_eval.tasks.profiles import Profile
 
 MAX_EXAMPLES = 8
 MAX_JSON_CHANGES = 10_000
@@ -33,7 +34,7 @@ MAX_JSON_CHANGES = 10_000
 @click.option("--dry-run", is_flag=True, help="Show what would change and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print what changed as JSON on stdout.")
 def rescore(
-    runs: tuple[str, ...], store: Path, profile: str | None, data_dir: Path | None, dry_run: bool, as_json: bool
+    runs: tuple[str, ...], store: Path, profile: Profile | None, data_dir: Path | None, dry_run: bool, as_json: bool
 ) -> None:
     """Score stored runs again by today's rules, and show what changed and why.
 
@@ -79,17 +80,17 @@ def _chosen(names: tuple[str, ...], store_path: Path) -> tuple[RunStore, list[St
     return store, [runs[name] for name in names] if names else list(runs.values())
 
 
-def _task(run: StoredRun, profile: str | None, data_dir: Path | None) -> tuple[Task, dict[str, Any] | None, str | None]:
+def _task(
+    run: StoredRun, profile: Profile | None, data_dir: Path | None
+) -> tuple[Task, dict[str, Any] | None, str | None]:
     """The task of a run, its samples where what the run kept does not suffice, and a note for the user."""
     from specs_eval.tasks.profiles import PROFILES
     from specs_eval.tasks.registry import get_task
 
-    task = get_task(run.manifest.task, data_dir)
+    own = next((name for name in PROFILES if f"-{name}-" in run.manifest.task_version), "official")
+    task = get_task(run.manifest.task, data_dir, profile=profile or own)
     if profile is not None and not hasattr(task, "profile"):
         raise ConfigError(f"task {task.name} has no scoring profiles; leave --profile out")
-    own = [name for name in PROFILES if f"-{name}-" in run.manifest.task_version]
-    if hasattr(task, "profile") and (profile or own):
-        vars(task)["profile"] = profile or own[0]
     if type(task).__module__.startswith("specs_eval.tasks.lmms"):
         return task, {sample.sample_id: sample for sample in task.samples()}, None
     return task, None, None

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from specs_eval.backends.base import BackendOptions
     from specs_eval.runner import Evaluation, RunRequest
     from specs_eval.store import StoredRun
+    from specs_eval.tasks.profiles import Profile
 
 STORE_OPTION = click.option(
     "--store", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the run store."
@@ -49,6 +50,13 @@ STORE_OPTION = click.option(
 @click.option("--per-position", is_flag=True, help="Store entropy and nucleus size of every position.")
 @click.option(
     "--data-dir", type=click.Path(path_type=Path), envvar="SPECS_EVAL_DATA", help="Where benchmark data lies."
+)
+@click.option(
+    "--profile",
+    type=click.Choice(["official", "reasoning"]),
+    default="official",
+    show_default=True,
+    help="Scoring of MathVista, MMMU, MEGA-Bench: as the official code, or strictly from the asked format.",
 )
 @click.option(
     "--include-path",
@@ -86,6 +94,7 @@ def run(
     backend_args: tuple[str, ...],
     per_position: bool,
     data_dir: Path | None,
+    profile: Profile,
     include_paths: tuple[Path, ...],
     seed: int,
     max_unscored: float,
@@ -105,7 +114,7 @@ def run(
     from specs_eval.tasks.registry import parse_task_list
 
     request = RunRequest(
-        tasks=parse_task_list(task_list, data_dir, include_paths),
+        tasks=parse_task_list(task_list, data_dir, include_paths, profile),
         n_rollouts=rollouts,
         temperature=temperature,
         limit=limit,

@@ -20,6 +20,7 @@ from specs_eval.tasks.formats.task import FormatTask
 from specs_eval.tasks.mathvista.prompts import build_prompt
 from specs_eval.tasks.mathvista.task import MathVista
 from specs_eval.tasks.mmmu.task import MMMU, MMMUPro
+from specs_eval.tasks.registry import get_task
 
 SHARED = Path(__file__).parents[3] / "shared/data/public/mathvista.jsonl"
 SILENCE = ("", " ", "I don't know.", "no idea", "N/A", "<answer></answer>", "I'm sorry, I can't help with that.", "???")
@@ -139,6 +140,17 @@ def test_gold_scores_one_and_silence_zero_on_every_format(tmp_path: Path) -> Non
     assert_gold_and_silence(MathVista("testmini", tmp_path))
     by_id = {sample.sample_id: sample for sample in MathVista("testmini", tmp_path).samples()}
     assert by_id["1"].target == "(b)" and by_id["2"].target == "A", "a bare letter is an option letter"
+
+
+def test_the_profile_is_part_of_the_version_and_views_have_it_too(tmp_path: Path) -> None:
+    write_official(tmp_path, mathvista_records())
+    official, reasoning = (get_task("mathvista", tmp_path, profile=name) for name in ("official", "reasoning"))
+    assert official.version != reasoning.version and "reasoning" in reasoning.version
+    sample = next(s for s in official.samples() if s.target == "no")
+    assert official.score(sample, "").metrics["no_answer"] == 1.0
+    assert reasoning.score(sample, "<think>x</think><answer>no</answer>").score == 1.0
+    views = [get_task("mathvista_formats_id", tmp_path, profile=name).version for name in ("official", "reasoning")]
+    assert len(set(views)) == 2
 
 
 def test_a_split_without_answers_is_unscored(tmp_path: Path) -> None:
