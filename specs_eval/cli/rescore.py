@@ -87,8 +87,8 @@ def _task(
     from specs_eval.tasks.profiles import PROFILES
     from specs_eval.tasks.registry import get_task
 
-    own = next((name for name in PROFILES if f"-{name}-" in run.manifest.task_version), "official")
-    task = get_task(run.manifest.task, data_dir, profile=profile or own)
+    own = [name for name in PROFILES if f"-{name}-" in run.manifest.task_version]
+    task = get_task(run.manifest.task, data_dir, profile=profile or (own[0] if own else "official"))
     if profile is not None and not hasattr(task, "profile"):
         raise ConfigError(f"task {task.name} has no scoring profiles; leave --profile out")
     if type(task).__module__.startswith("specs_eval.tasks.lmms"):
