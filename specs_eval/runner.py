@@ -16,7 +16,7 @@ from specs_eval.backends.base import Backend, Request, Response
 from specs_eval.chat import chat_digest, images_of, text_of
 from specs_eval.checkpoints import Checkpoint
 from specs_eval.environment import describe_environment
-from specs_eval.errors import CheckpointError, ConfigError, GenerationError
+from specs_eval.errors import CheckpointError, ConfigError, GenerationError, SpecsEvalError
 from specs_eval.records import CheckpointRecord, Rollout, RunIdentity, SampleRecord, SamplingRecord, valid_text
 from specs_eval.sampling import SamplingSpec, noise_key
 from specs_eval.store import OpenRun, RunStore, StoredRun
@@ -100,9 +100,20 @@ def evaluate(
             for task in request.tasks:
                 evaluation.runs.append(_evaluate_task(checkpoint, task, request, store, loaded, observer))
         except (CheckpointError, GenerationError) as error:
-            evaluation.problems.append(f"{checkpoint.name}: {error}")
-            observer.problem(evaluation.problems[-1])
+            _record_problem(evaluation, observer, checkpoint, str(error))
+        except SpecsEvalError:
+            # The store, the task's data or the request: the next checkpoint would meet the same.
+            raise
+        except Exception as error:
+            logger.info("%s failed", checkpoint.name, exc_info=True)
+            backend.close()
+            _record_problem(evaluation, observer, checkpoint, f"{type(error).__name__}: {error} (-v shows where)")
     return evaluation
+
+
+def _record_problem(evaluation: Evaluation, observer: Observer, checkpoint: Checkpoint, reason: str) -> None:
+    evaluation.problems.append(f"{checkpoint.name}: {reason}")
+    observer.problem(evaluation.problems[-1])
 
 
 class _LazyEngine:

@@ -155,6 +155,26 @@ def test_a_checkpoint_that_does_not_load_does_not_stop_the_others(tmp_path: Path
     assert "s/checkpoint-2" in result.stdout
 
 
+def test_an_engine_that_breaks_ends_its_checkpoint_and_not_the_sweep(tmp_path: Path, engine: Parrot) -> None:
+    good = engine.generate
+
+    def generate(requests, spec):  # type: ignore[no-untyped-def]
+        if engine.loaded[-1] == "s/checkpoint-1":
+            yield next(iter(good(requests, spec)))
+            raise RuntimeError("device-side assert")
+        yield from good(requests, spec)
+
+    engine.generate = generate  # type: ignore[method-assign]
+    for step in (1, 2):
+        write_checkpoint(tmp_path / "s" / f"checkpoint-{step}", bytes([step]) * 8)
+    result = run(tmp_path, ckpt=tmp_path / "s")
+    assert result.exit_code == 3 and "s/checkpoint-1: RuntimeError: device-side assert" in result.stderr
+    assert "Traceback" not in result.output and "s/checkpoint-2" in result.stdout
+    assert engine.loaded[:3] == ["s/checkpoint-1", "closed", "s/checkpoint-2"], "a broken engine is not used again"
+    runs = {stored.manifest.checkpoint.step: stored for stored in RunStore.open(tmp_path / "runs").runs()}
+    assert not runs[1].complete and runs[1].table().num_rows == 1 and runs[2].complete
+
+
 def test_unwritable_store_exits_2(tmp_path: Path, engine: Parrot) -> None:
     (tmp_path / "runs").write_text("a file")
     result = run(tmp_path)

@@ -29,6 +29,10 @@ WAYS = (("shared", True), ("shared", False), ("repeated", True), ("repeated", Fa
 """Layouts, and whether prompts are prefilled together, from the fastest to the most patient."""
 
 
+class _UnsuitableError(Exception):
+    """A layout cannot hold this model's cache: the next one is tried."""
+
+
 def settle_layout(engine: Engine, source: str) -> None:
     """Find the fastest way of decoding that gives this model's own logits, and set it on the engine.
 
@@ -56,7 +60,7 @@ def settle_layout(engine: Engine, source: str) -> None:
             continue
         try:
             error_share = _difference(plain, _decoded_logits(engine, inputs, tokens, layout, joint))
-        except (*INPUT_ERRORS, NotImplementedError) as error:
+        except (*INPUT_ERRORS, _UnsuitableError) as error:
             _pass_on_memory(error)
             reasons.append(f"{layout}: {first_line(error)}")
             continue
@@ -111,9 +115,9 @@ def _steps(engine: Engine, inputs: list[Inputs], tokens: Tensor, name: str, join
     layout: Layout
     if name == "shared":
         if not all(SharedLayout.fits(prompts.cache) for prompts, _ in prefilled):
-            raise NotImplementedError("the cache is not plain keys and values")
+            raise _UnsuitableError("the cache is not plain keys and values")
         if prefilled[0][0].next_positions() is None:
-            raise NotImplementedError("the model takes no positions")
+            raise _UnsuitableError("the model takes no positions")
         layout = SharedLayout(engine.model, prefilled, rows, 2, N_STEPS)
     else:
         layout = RepeatedLayout(engine.model, prefilled[0][0], rows)
