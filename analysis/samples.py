@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +36,10 @@ class Rollouts:
     """Mean token entropy of the rollout in nats."""
     nucleus: FloatArray | None = None
     """Mean nucleus size of the rollout, >= 1."""
+    answer_texts: tuple[str, ...] = ()
+    """The answer that each code stands for; empty when `answers` is None."""
+    categories: tuple[Mapping[str, str], ...] = ()
+    """Dimension -> value of each sample (see `specs_eval.splits`), in the order of `sample_ids`; empty: not read."""
 
     @property
     def scored(self) -> BoolArray:
@@ -90,6 +96,8 @@ def restrict(rollouts: Rollouts, kept: AbstractSet[str]) -> Rollouts:
         n_tokens=rows(rollouts.n_tokens),
         entropy=rows(rollouts.entropy),
         nucleus=rows(rollouts.nucleus),
+        answer_texts=rollouts.answer_texts,
+        categories=_compress(rollouts.categories, keep_sample) if rollouts.categories else (),
     )
 
 
@@ -99,5 +107,5 @@ def label_codes(labels: Sequence[str]) -> IntArray:
     return np.fromiter((numbers.setdefault(label, len(numbers)) for label in labels), dtype=np.int64, count=len(labels))
 
 
-def _compress(labels: tuple[str, ...], keep: BoolArray) -> tuple[str, ...]:
-    return tuple(label for label, kept in zip(labels, keep, strict=True) if kept)
+def _compress(items: tuple[Item, ...], keep: BoolArray) -> tuple[Item, ...]:
+    return tuple(item for item, kept in zip(items, keep, strict=True) if kept)

@@ -22,7 +22,8 @@ class Sample:
     target: str
     """The gold answer as text (JSON where the gold is structured)."""
     category: Mapping[str, str] = field(default_factory=dict)
-    """Dimension -> value, such as ``{"format": "json"}``: what breakdowns and splits are made of."""
+    """Dimension -> value, such as ``{"format": "json"}``: what breakdowns and splits are made of. Several values of one
+    dimension stand in one text (`specs_eval.splits.VALUE_SEPARATOR`)."""
     group: str | None = None
     """Cluster for standard errors (same image, same source question); None: the sample stands alone."""
     question: Chat | None = None

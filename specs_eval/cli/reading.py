@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from specs_eval.analysis.samples import FloatArray, IntArray, Rollouts
 from specs_eval.analysis.statistics import Estimate, summarize
 from specs_eval.errors import ConfigError, StoreError
+from specs_eval.splits import Split
 from specs_eval.store import RunStore, StoredRun
 from specs_eval.tables import METRIC_PREFIX
 
@@ -33,21 +35,34 @@ def stored_runs(store: Path) -> list[StoredRun]:
     return runs
 
 
-def read_rollouts(run: StoredRun, metrics: Sequence[str], *, statistics: bool = False) -> dict[str, Rollouts]:
+def read_rollouts(
+    run: StoredRun,
+    metrics: Sequence[str],
+    *,
+    statistics: bool = False,
+    split: Split | None = None,
+    categories: bool = False,
+) -> dict[str, Rollouts]:
     """The rollouts of a run for each of some metrics that it has.
 
     Args:
         run: a run, complete or not.
         metrics: ``score`` or names of further metrics; those that the run lacks are left out of the result.
         statistics: also answers and token statistics.
+        split: only the samples that meet its conditions; None: all.
+        categories: also the categories of each sample.
 
     Raises:
         StoreError: the run holds no rollout.
+        ConfigError: no sample is in the split, or it names a category that the task does not have.
     """
-    columns = ["sample_id", "group", *map(_column, metrics), *(_STATISTICS if statistics else ())]
-    table = run.table(columns)
+    wanted = ["sample_id", "group", *map(_column, metrics), *(_STATISTICS if statistics else ())]
+    in_part = split is not None and bool(split.conditions)
+    table = run.table([*wanted, "category"] if categories or in_part else wanted)
     if not table.num_rows:
         raise StoreError(f"run {run.run_id} holds no rollouts yet; finish it with the same 'specs-eval run' command")
+    if split is not None and in_part:
+        table = _part(table, split)
     codes, sample_ids = _encoded(table["sample_id"])
     group_codes, groups = _encoded(table["group"])
     first_rows = np.unique(codes, return_index=True)[1]
@@ -56,9 +71,12 @@ def read_rollouts(run: StoredRun, metrics: Sequence[str], *, statistics: bool = 
         for group, sample_id in zip(group_codes[first_rows].tolist(), sample_ids, strict=True)
     )
     extra: dict[str, Any] = {}
+    if categories:
+        category_codes, known = _categories(table)
+        extra["categories"] = tuple(known[code] for code in category_codes[first_rows].tolist())
     if statistics:
-        extra = {name: _floats(table[name]) for name in ("n_tokens", "entropy", "nucleus")}
-        extra["answers"] = _encoded(table["answer"])[0]
+        extra |= {name: _floats(table[name]) for name in ("n_tokens", "entropy", "nucleus")}
+        extra["answers"], extra["answer_texts"] = _encoded(table["answer"])
     return {
         metric: Rollouts(sample_ids, clusters, codes, _floats(table[_column(metric)]), **extra)
         for metric in metrics
@@ -66,13 +84,37 @@ def read_rollouts(run: StoredRun, metrics: Sequence[str], *, statistics: bool = 
     }
 
 
-def read_metric(run: StoredRun, metric: str) -> Rollouts:
-    """The rollouts of a run with one metric.
+def _part(table: pa.Table, split: Split) -> pa.Table:
+    """The rows of the samples that are in a split."""
+    codes, known = _categories(table)
+    chosen = split.resolved(known)
+    inside = np.array([chosen.holds(category) for category in known], dtype=bool)[codes]
+    if not inside.any():
+        raise ConfigError(f"no sample of {split.task} meets all of {chosen}")
+    return table.filter(_mask(inside))
+
+
+def _mask(chosen: NDArray[np.bool_]) -> pa.BooleanArray:
+    """A mask for Arrow, made from its bits: `pyarrow.array` would import pandas (see `_buffer`)."""
+    import pyarrow as pa
+
+    bits = np.packbits(chosen, bitorder="little").tobytes()
+    return pa.BooleanArray.from_buffers(pa.bool_(), len(chosen), [None, pa.py_buffer(bits)])
+
+
+def _categories(table: pa.Table) -> tuple[IntArray, tuple[Mapping[str, str], ...]]:
+    """Code of the category of each row, and what the codes stand for: few categories, many rows."""
+    codes, texts = _encoded(table["category"])
+    return codes, tuple(json.loads(text) for text in texts)
+
+
+def read_metric(run: StoredRun, metric: str, split: Split | None = None) -> Rollouts:
+    """The rollouts of a run, or of a part of it, with one metric.
 
     Raises:
-        ConfigError: the run lacks the metric; the message lists those it has.
+        ConfigError: the run lacks the metric, or has nothing in the split; the message lists what it has.
     """
-    found = read_rollouts(run, [metric])
+    found = read_rollouts(run, [metric], split=split)
     if metric not in found:
         manifest = run.manifest
         raise ConfigError(

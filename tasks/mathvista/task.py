@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from specs_eval.chat import ImagePart, text_of, user_chat
 from specs_eval.errors import TaskDataError
+from specs_eval.splits import VALUE_SEPARATOR
 from specs_eval.task import Sample, Score
 from specs_eval.tasks.benchmark_data import Source, image_part, load_records
 from specs_eval.tasks.judging import Judge
@@ -167,7 +168,7 @@ def _sample(row: Mapping[str, Any], root: Path, style: PromptStyle) -> Sample:
             **category,
             "question_type": str(row.get("question_type")),
             "answer_type": str(row.get("answer_type")),
-            "skills": "; ".join(skills),
+            "skills": VALUE_SEPARATOR.join(skills),
         },
         meta={**facts, "gold": gold, "skills": skills},
     )

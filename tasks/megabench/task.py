@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from specs_eval.chat import ImagePart, TextPart, user_chat
 from specs_eval.errors import ScoringError, TaskDataError
+from specs_eval.splits import VALUE_SEPARATOR
 from specs_eval.task import Sample, Score
 from specs_eval.tasks.benchmark_data import Source, load_records
 from specs_eval.tasks.megabench.breakdown import task_cards
@@ -139,7 +140,7 @@ def _sample(row: Mapping[str, Any], name: str, configuration: Mapping[str, Any],
     card = task_cards().get(name)
     category = {"task": name}
     if card is not None:
-        category |= {dimension: values[0] for dimension, values in card.keywords.items() if len(values) == 1}
+        category |= {dimension: VALUE_SEPARATOR.join(values) for dimension, values in card.keywords.items()}
         category["kind"] = card.kind
     return Sample(
         sample_id=f"{name}/{identity}",
