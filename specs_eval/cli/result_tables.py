@@ -6,22 +6,27 @@ with intervals below them and fewer columns. ``--json`` always has everything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rich import box
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from specs_eval.analysis.exploration import AtK, Exploration
 from specs_eval.analysis.series import GeneralizationPoint, GeneralizationSeries
-from specs_eval.analysis.statistics import Estimate, Interval
-from specs_eval.cli.charts import has_unicode, printable
-
-_UNBOUNDED = 10_000
-"""Columns: what a table is measured against."""
+from specs_eval.analysis.statistics import Estimate
+from specs_eval.cli.cells import (
+    fitting,
+    name_cell,
+    number_cell,
+    percent_cell,
+    result_table,
+    spacer,
+    unscored_cells,
+    value_cell,
+)
+from specs_eval.cli.charts import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +57,15 @@ def score_table(rows: Sequence[ScoreRow], console: Console) -> Table:
 
     def build(compact: bool) -> Table:
         headings = [*(f"{printable(name)} %" for name in names), "n", *(["Unscored"] if failed else [])]
-        table = _table(console, ["Checkpoint", "Task"], headings)
+        table = result_table(console, ["Checkpoint", "Task"], headings)
         for row in rows:
             score = row.metrics["score"]
-            cells = [_percent(row.metrics.get(name), compact) for name in names]
-            counts = [Text(f"{score.n_samples:,} x {row.n_rollouts}"), *_unscored(score.n_unscored, failed)]
-            table.add_row(_name(row.checkpoint), _name(row.task), *cells, *counts)
+            cells = [percent_cell(row.metrics.get(name), compact) for name in names]
+            counts = [Text(f"{score.n_samples:,} x {row.n_rollouts}"), *unscored_cells(score.n_unscored, failed)]
+            table.add_row(name_cell(row.checkpoint), name_cell(row.task), *cells, *counts)
         return table
 
-    return _fitting(build, console)
+    return fitting(build, console)
 
 
 def gf_table(series: GeneralizationSeries, console: Console) -> Table:
@@ -70,21 +75,21 @@ def gf_table(series: GeneralizationSeries, console: Console) -> Table:
     def build(compact: bool) -> Table:
         gains = [] if compact or series.gain == "score" else ["Gain ID", "Gain OOD"]
         headings = ["ID %", "OOD %", *gains, "GF", "n ID / OOD", *(["Unscored"] if failed else [])]
-        table = _table(console, ["Step"], headings)
+        table = result_table(console, ["Step"], headings)
         for point in series.points:
             gain_cells = [_signed(point.id_gain), _signed(point.ood_gain)] if gains else []
             table.add_row(
                 _step(point),
-                _percent(point.id, compact),
-                _percent(point.ood, compact),
+                percent_cell(point.id, compact),
+                percent_cell(point.ood, compact),
                 *gain_cells,
                 _factor(point, compact),
                 Text(f"{point.id.n_samples:,} / {point.ood.n_samples:,}"),
-                *_unscored(point.id.n_unscored + point.ood.n_unscored, failed),
+                *unscored_cells(point.id.n_unscored + point.ood.n_unscored, failed),
             )
         return table
 
-    return _fitting(build, console)
+    return fitting(build, console)
 
 
 def solving_table(rows: Sequence[ExplorationRow], console: Console) -> Table:
@@ -95,18 +100,18 @@ def solving_table(rows: Sequence[ExplorationRow], console: Console) -> Table:
         ks = _shown_ks(rows, 2 if compact else 4)
         headings = [f"pass@{k} %" for k in ks]
         headings += [heading for k in ks[-1:] for heading in (f"unsolvable@{k} %", f"maj@{k} %")]
-        table = _table(console, ["Checkpoint"], [*headings, "n", *(["Unscored"] if failed else [])])
+        table = result_table(console, ["Checkpoint"], [*headings, "n", *(["Unscored"] if failed else [])])
         for row in rows:
             at: dict[int, AtK] = {one.k: one for one in row.result.at_k}
-            cells = [_percent(at[k].pass_at_k if k in at else None, compact) for k in ks]
+            cells = [percent_cell(at[k].pass_at_k if k in at else None, compact) for k in ks]
             for k in ks[-1:]:
-                cells.append(_percent(at[k].unsolvable if k in at else None, compact))
-                cells.append(_percent(at[k].majority if k in at else None, compact))
-            counts = [_counts(row.result), *_unscored(row.result.n_unscored, failed)]
-            table.add_row(_name(row.checkpoint), *cells, *counts)
+                cells.append(percent_cell(at[k].unsolvable if k in at else None, compact))
+                cells.append(percent_cell(at[k].majority if k in at else None, compact))
+            counts = [_counts(row.result), *unscored_cells(row.result.n_unscored, failed)]
+            table.add_row(name_cell(row.checkpoint), *cells, *counts)
         return table
 
-    return _fitting(build, console)
+    return fitting(build, console)
 
 
 def variety_table(rows: Sequence[ExplorationRow], console: Console) -> Table:
@@ -114,80 +119,31 @@ def variety_table(rows: Sequence[ExplorationRow], console: Console) -> Table:
 
     def build(compact: bool) -> Table:
         headings = ["RBF", "Entropy (nats)", "Distinct answers", "Effective answers"]
-        table = _table(console, ["Checkpoint"], headings)
+        table = result_table(console, ["Checkpoint"], headings)
         for row in rows:
             one = row.result
             numbers = (one.rbf, one.entropy, one.distinct, one.effective)
-            table.add_row(_name(row.checkpoint), *(_number(number, compact) for number in numbers))
+            table.add_row(name_cell(row.checkpoint), *(number_cell(number, compact) for number in numbers))
         return table
 
-    return _fitting(build, console)
-
-
-def _fitting(build: Callable[[bool], Table], console: Console) -> Table:
-    table = build(False)
-    needed = Measurement.get(console, console.options.update(width=_UNBOUNDED), table).maximum
-    return build(True) if needed > console.width else table
-
-
-def _table(console: Console, left: Sequence[str], right: Sequence[str]) -> Table:
-    style = box.SIMPLE_HEAD if has_unicode(console) else box.ASCII2
-    table = Table(box=style, pad_edge=False, collapse_padding=True)
-    for heading in left:
-        table.add_column(heading, overflow="fold")
-    for heading in right:
-        table.add_column(heading, justify="right", overflow="fold")
-    return table
-
-
-def _name(text: str) -> Text:
-    return Text(printable(text))
+    return fitting(build, console)
 
 
 def _step(point: GeneralizationPoint) -> Text:
     if point.is_base:
         return Text("0 (base)")
-    return _name(point.checkpoint) if point.step is None else Text(f"{point.step:,}")
-
-
-def _percent(estimate: Estimate | None, compact: bool) -> Text:
-    """A share as percent with its interval; a dash where it is undefined, nothing where there is none."""
-    return Text("") if estimate is None else _with_interval(estimate.value, estimate.interval, compact, 100, 1)
-
-
-def _number(estimate: Estimate, compact: bool) -> Text:
-    """A quantity with its interval; a dash where it is undefined."""
-    return _with_interval(estimate.value, estimate.interval, compact, 1, 2)
-
-
-def _with_interval(value: float | None, interval: Interval | None, compact: bool, scale: int, digits: int) -> Text:
-    if value is None:
-        return Text("-", "dim")
-    text = Text()
-    text.append(f"{value * scale:.{digits}f}", "bold")
-    if interval is not None:
-        low, high = (f"{end * scale:.{digits}f}" for end in (interval.low, interval.high))
-        text.append(f"{_gap(compact)}[{low}, {high}]", "dim")
-    return text
+    return name_cell(point.checkpoint) if point.step is None else Text(f"{point.step:,}")
 
 
 def _factor(point: GeneralizationPoint, compact: bool) -> Text:
-    text = _with_interval(point.gf, point.interval, compact, 100, 1)
+    text = value_cell(point.gf, point.interval, compact, 100, 1)
     if point.regressed:
-        text.append(f"{_gap(compact)}regressed: {', '.join(role.upper() for role in point.regressed)}", "red")
+        text.append(f"{spacer(compact)}regressed: {', '.join(role.upper() for role in point.regressed)}", "red")
     return text
-
-
-def _gap(compact: bool) -> str:
-    return "\n" if compact else " "
 
 
 def _signed(value: float | None) -> Text:
     return Text("-", "dim") if value is None else Text(f"{100 * value:+.1f}", "red" if value < 0 else "")
-
-
-def _unscored(n: int, shown: bool) -> list[Text]:
-    return [Text(f"{n:,}", "bold red" if n else "dim")] if shown else []
 
 
 def _counts(result: Exploration) -> Text:
