@@ -25,6 +25,10 @@ from typing import Any
 STARTUP_SECONDS = 120.0
 """How long a worker may take to import its function; a loaded machine is slow."""
 
+PREPARE = "prepare"
+"""Function of a worker's module that is given each argument first, to import what it needs; its time is not counted in
+`Bounded.cpu_seconds`."""
+
 MAX_MESSAGE_BYTES = 4_000_000
 """A longer answer of a worker counts as a failure."""
 
@@ -157,11 +161,15 @@ def serve(target: str, cpu_seconds: float, memory_mib: int) -> None:
     os.dup2(2, 1)  # what the function prints must not become an answer
     module, name = target.split(":")
     function = getattr(importlib.import_module(module), name)
+    prepare = getattr(sys.modules[module], PREPARE, None)
     _limit_memory(memory_mib)
     signal.signal(signal.SIGVTALRM, _raise_cpu_limit)
     _reply(writer, {"value": "ready"})
     for line in reader:
-        _reply(writer, _answer(function, json.loads(line), cpu_seconds))
+        argument = json.loads(line)
+        if prepare is not None:
+            prepare(argument)
+        _reply(writer, _answer(function, argument, cpu_seconds))
 
 
 def _answer(function: Callable[[Any], Any], argument: Any, cpu_seconds: float) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +17,17 @@ if TYPE_CHECKING:
     from specs_eval.tasks.breakdowns import Breakdown, Total
     from specs_eval.tasks.judging import Judge, JudgeReply
     from specs_eval.tasks.profiles import Profile
+    from specs_eval.tasks.row_workers import RowWorkers
     from specs_eval.tasks.rows import ScoredRow, Source
 
 MAX_SHOWN_PROBLEMS = 10
-JUDGED_BLOCK = 256
-"""Rows that are read before the judge is asked about them all."""
+BLOCK_ROWS = 4_096
+BLOCK_BYTES = 32_000_000
+"""Rows that are read before they are scored together, and their size in the file."""
+
+MAX_DEFAULT_WORKERS = 8
+MIN_ROWS_FOR_WORKERS = 200
+"""With fewer rows in a block, starting processes costs more than it saves."""
 
 Line = tuple[int, dict[str, Any], str | None]
 """Line number, row, and what is wrong with the line."""
@@ -61,6 +66,11 @@ Line = tuple[int, dict[str, Any], str | None]
 @click.option("--judge-model", metavar="NAME", default="", help="Model that the endpoint serves.")
 @click.option("--judge-cache", type=click.Path(path_type=Path), help="Folder where replies are kept.")
 @click.option("--judge-concurrency", type=int, default=8, show_default=True, help="Requests at a time.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    help="Processes that score MEGA-Bench rows. The scores do not depend on it.  [default: one a processor, up to 8]",
+)
 @click.option("--breakdown", is_flag=True, help="Also show the categories of the benchmarks.")
 @click.option("--json", "as_json", is_flag=True, help="Print totals and categories as JSON on stdout.")
 def score(
@@ -73,6 +83,7 @@ def score(
     judge_model: str,
     judge_cache: Path | None,
     judge_concurrency: int,
+    workers: int | None,
     breakdown: bool,
     as_json: bool,
 ) -> None:
@@ -83,7 +94,7 @@ def score(
     \b
     specs-eval score outputs.jsonl -o scored.jsonl --from response
     """
-    options = Options(source, profile, allow_code)
+    options = Options(source, profile, allow_code, workers)
     if judge is not None:
         from specs_eval.tasks.judging import Judge, JudgeOptions
 
@@ -108,10 +119,12 @@ def score(
 class Options:
     """How rows are scored."""
 
-    def __init__(self, source: Source, profile: Profile, allow_code: bool) -> None:
+    def __init__(self, source: Source, profile: Profile, allow_code: bool, workers: int | None = 1) -> None:
         self.source: Source = source
         self.profile: Profile = profile
         self.allow_code = allow_code
+        self.workers = workers
+        """Processes for MEGA-Bench rows; None: as many as there are processors."""
         self.judge: Judge | None = None
 
 
@@ -159,25 +172,49 @@ def score_file(rows: Path, output: Path, options: Options) -> Totals:
 
 
 def _scored_lines(rows: Path, options: Options, totals: Totals) -> Iterator[str]:
-    from specs_eval.tasks.rows import encode_scored, score_judged, score_row, unscored
+    from specs_eval.tasks.row_workers import RowRules, RowWorkers, usable_processors
+    from specs_eval.tasks.rows import encode_scored
 
-    for block in _blocks(_read_rows(rows), 1 if options.judge is None else JUDGED_BLOCK):
-        replies = _judged(block, options)
-        for number, row, problem in block:
-            if problem is not None:
-                scored = unscored(row, f"line {number}: {problem}")
-            elif number in replies:
-                scored = score_judged(row, replies[number])
-            else:
-                scored = score_row(row, source=options.source, profile=options.profile, allow_code=options.allow_code)
-            totals.add(row, scored)
-            if scored.score is None:
-                totals.problems.append(f"{rows.name}:{number}: {scored.reason}")
-            yield encode_scored(scored)
+    n_workers = options.workers or min(usable_processors(), MAX_DEFAULT_WORKERS)
+    with RowWorkers(n_workers, RowRules(options.source, options.profile, options.allow_code)) as workers:
+        for block in _blocks(_read_rows(rows)):
+            for (number, row, _), scored in zip(block, _scored_block(block, options, workers), strict=True):
+                totals.add(row, scored)
+                if scored.score is None:
+                    totals.problems.append(f"{rows.name}:{number}: {scored.reason}")
+                yield encode_scored(scored)
 
 
-def _blocks(rows: Iterator[Line], size: int) -> Iterator[list[Line]]:
-    while block := list(islice(rows, size)):
+def _scored_block(block: list[Line], options: Options, workers: RowWorkers) -> Iterator[ScoredRow]:
+    from specs_eval.tasks.rows import score_judged, score_row, unscored
+
+    replies = _judged(block, options)
+    slow = [number for number, row, _ in block if row.get("benchmark") == "megabench" and number not in replies]
+    by_workers = {}
+    if workers.n_processes > 1 and len(slow) >= MIN_ROWS_FOR_WORKERS:
+        wanted = set(slow)
+        by_workers = dict(zip(slow, workers.score([row for number, row, _ in block if number in wanted]), strict=True))
+    for number, row, problem in block:
+        if problem is not None:
+            yield unscored(row, f"line {number}: {problem}")
+        elif number in replies:
+            yield score_judged(row, replies[number])
+        elif number in by_workers:
+            yield by_workers[number]
+        else:
+            yield score_row(row, source=options.source, profile=options.profile, allow_code=options.allow_code)
+
+
+def _blocks(lines: Iterator[tuple[Line, int]]) -> Iterator[list[Line]]:
+    block: list[Line] = []
+    size = 0
+    for line, n_bytes in lines:
+        block.append(line)
+        size += n_bytes
+        if len(block) == BLOCK_ROWS or size >= BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+    if block:
         yield block
 
 
@@ -195,8 +232,8 @@ def _judged(block: list[Line], options: Options) -> dict[int, JudgeReply]:
     return dict(zip(asked, options.judge.ask_all(list(asked.values())), strict=True))
 
 
-def _read_rows(path: Path) -> Iterator[Line]:
-    """(line number, row, problem): a line that is no JSON object is an empty row with a problem."""
+def _read_rows(path: Path) -> Iterator[tuple[Line, int]]:
+    """A line and its length in bytes; one that is no JSON object is an empty row with a problem."""
     with path.open("rb") as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
@@ -204,12 +241,12 @@ def _read_rows(path: Path) -> Iterator[Line]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                yield number, {}, f"not a JSON object: {error}"[:300]
+                yield (number, {}, f"not a JSON object: {error}"[:300]), len(line)
                 continue
             if isinstance(row, dict):
-                yield number, row, None
+                yield (number, row, None), len(line)
             else:
-                yield number, {}, f"not a JSON object but {type(row).__name__}"
+                yield (number, {}, f"not a JSON object but {type(row).__name__}"), len(line)
 
 
 def summary(totals: Totals, output: Path, source: str, profile: str) -> dict[str, Any]:

@@ -93,3 +93,20 @@ def test_holds_in_forked_processes(worker):
 def test_a_worker_that_cannot_start_is_an_error():
     with pytest.raises(OverLimit):
         Bounded("no_such_module_here:work", 1.0, 1.0)("x")
+
+
+def test_what_is_prepared_is_not_counted(tmp_path, monkeypatch):
+    (tmp_path / "prepared_work.py").write_text(
+        "import time\n"
+        "ready = []\n"
+        "def prepare(value):\n"
+        "    end = time.process_time() + 0.6\n"
+        "    while time.process_time() < end: pass\n"
+        "    ready.append(value)\n"
+        "def work(value):\n"
+        "    return ready\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    bounded = Bounded("prepared_work:work", cpu_seconds=0.3, wall_seconds=30.0)
+    assert bounded("a") == ["a"] and bounded("b") == ["a", "b"]
+    bounded.close()

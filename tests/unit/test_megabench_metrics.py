@@ -1,7 +1,9 @@
 """Metrics and parsers against the official decisions, recorded once on cases of our own making."""
 
+import hashlib
 import json
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -38,6 +40,27 @@ def test_metric_decides_as_the_official_code(metric):
 def test_every_metric_with_a_rule_has_golden_cases():
     untested = (ANSWER_METRICS.keys() | CONTEXT_METRICS.keys()) - {case["metric"] for case in METRIC_CASES}
     assert untested == {"gleu_cn"}
+
+
+def test_chinese_words_are_those_of_jieba():
+    jieba = pytest.importorskip("jieba")
+    from specs_eval.tasks.megabench.metrics import overlap
+
+    theirs = jieba.Tokenizer()
+    with theirs.get_dict_file() as file:
+        data = file.read()
+    lines = data.decode("utf-8").splitlines()
+    theirs.FREQ, theirs.total = theirs.gen_pfdict(theirs.get_dict_file())
+    theirs.initialized = True
+    assert overlap.counted_words(lines) == theirs.total
+    total = overlap.JIEBA_TOTALS.get(hashlib.sha256(data).hexdigest())
+    assert total in (None, theirs.total)
+    random = Random(1)
+    words = [line.split(" ")[0] for line in random.choices(lines, k=2_000)]
+    texts = ["".join(random.sample(words, 6)) for _ in range(300)]
+    texts += ["", "AT&T和B超", "\x00\ud800", "今天 hello, 1.5元", "𠀀𠀀"]
+    ours = overlap._Segmenter()
+    assert [ours.words(text) for text in texts] == [list(theirs.cut_for_search(text)) for text in texts]
 
 
 def test_chinese_gleu():
@@ -121,3 +144,9 @@ def test_what_no_rule_can_judge_is_unscored(metric, reason):
     field = score_fields(Parsed({"f": "x"}), query)["f"]
     assert field.score is None
     assert reason in field.reason
+
+
+def test_bras_and_kets_are_compared_by_what_they_hold():
+    equality = ANSWER_METRICS["latex_expr_equality"]
+    assert equality("|x+y\\rangle", "|y + x\\rangle") == 1
+    assert equality("\\langle x|", "|x\\rangle") == 0

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from specs_eval.errors import ScoringError
 from specs_eval.tasks.megabench.limits import MAX_LINGUISTIC_CHARS
 
 MAX_ORDER = 4
+JIEBA_TOTALS = {"7197c3211ddd98962b036cdf40324d1ea2bfaa12bd028e68faa70111a88e12a8": 60_101_967}
+"""SHA-256 of a published dictionary of jieba -> `counted_words` of it, which would take as long as all the rest."""
+
 Ngrams = Counter[tuple[str, ...]]
 
 _SPLITS = (
@@ -109,22 +116,52 @@ def _gold_words(text: str) -> tuple[str, ...]:
 
 
 def _chinese_words(text: str) -> list[str]:
-    return list(_segmenter().cut_for_search(text))
+    return _segmenter().words(text)
+
+
+class _Segmenter:
+    """jieba's segmenter over its own dictionary, of which only the words that can occur in a text are looked at."""
+
+    def __init__(self) -> None:
+        try:
+            import jieba
+        except ImportError as error:
+            raise ScoringError("Chinese words need the jieba package: pip install jieba") from error
+        self._jieba = jieba.Tokenizer()
+        # jieba itself would load a marshalled cache from the shared temporary folder, which anybody may have written
+        with self._jieba.get_dict_file() as file:
+            data = file.read()
+        lines = data.decode("utf-8").splitlines()
+        self._starting: dict[str, list[str]] = {}
+        for first, entries in groupby(lines, key=itemgetter(0)):
+            self._starting.setdefault(first, []).extend(entries)
+        total = JIEBA_TOTALS.get(hashlib.sha256(data).hexdigest())
+        self._jieba.FREQ = {}
+        self._jieba.total = total if total is not None else counted_words(lines)
+        self._jieba.initialized = True
+        self._lock = threading.Lock()
+
+    def words(self, text: str) -> list[str]:
+        """The words of a text in jieba's search mode: long words are followed by the words in them."""
+        with self._lock:
+            for first in set(text):
+                entries = self._starting.pop(first, None)
+                if entries is not None:
+                    self._add(entries)
+        return list(self._jieba.cut_for_search(text))
+
+    def _add(self, entries: list[str]) -> None:
+        words = [entry.split(" ") for entry in entries]
+        known = self._jieba.FREQ
+        known.update(dict.fromkeys((word[:end] for word, *_ in words for end in range(1, len(word))), 0))
+        known.update((word, int(count)) for word, count, *_ in words)
+
+
+def counted_words(entries: Sequence[str]) -> int:
+    """The number of words behind jieba's dictionary: the sum of the counts in its lines (word, count, part of speech)."""
+    return sum(int(entry.split(" ")[1]) for entry in entries)
 
 
 @cache
-def _segmenter() -> Any:
-    try:
-        import jieba
-    except ImportError as error:
-        raise ScoringError("Chinese words need the jieba package: pip install jieba") from error
-    segmenter = jieba.Tokenizer()
-    # jieba itself would load a marshalled cache from the shared temporary folder, which anybody may have written
-    with segmenter.get_dict_file() as file:
-        entries = file.read().decode("utf-8").split()
-    words, counts = entries[0::3], list(map(int, entries[1::3]))
-    segmenter.FREQ = dict.fromkeys({word[:end] for word in words for end in range(1, len(word))}, 0)
-    segmenter.FREQ.update(zip(words, counts, strict=True))
-    segmenter.total = sum(counts)
-    segmenter.initialized = True
-    return segmenter
+def _segmenter() -> _Segmenter:
+    return _Segmenter()
