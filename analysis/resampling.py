@@ -8,7 +8,8 @@ that share clusters (ID and OOD ask the same questions, the base answered them t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -60,6 +61,19 @@ class ClusterTotals:
     """Denominator of each, >= 0, shape (n_clusters,)."""
     pseudo_weight: float = 0.0
     """Weight of one sample's worth of prior information (see `share_totals`); 0: none."""
+    n_samples: int = 0
+    """Samples that entered."""
+
+    @property
+    def n_clusters(self) -> int:
+        """Clusters that hold anything."""
+        return int((self.weights > 0).sum())
+
+    @property
+    def ratio(self) -> float | None:
+        """The mean itself; None where nothing entered."""
+        weight = float(self.weights.sum())
+        return float(self.totals.sum()) / weight if weight > 0 else None
 
 
 def share_totals(samples: SampleValues) -> ClusterTotals:
@@ -88,13 +102,70 @@ def share_totals(samples: SampleValues) -> ClusterTotals:
     n_clusters = int((weights > 0).sum())
     share = float(values.mean())
     stderr = clustered_stderr(values, codes[scored]) or 0.0
-    return ClusterTotals(labels, totals, weights, len(values) / effective_samples(share, stderr, n_clusters))
+    pseudo_weight = len(values) / effective_samples(share, stderr, n_clusters)
+    return ClusterTotals(labels, totals, weights, pseudo_weight, len(values))
+
+
+def mean_totals(values: FloatArray, weights: FloatArray, clusters: Sequence[str]) -> ClusterTotals:
+    """Totals of a weighted mean of a quantity without bounds (entropy, nucleus size, number of answers).
+
+    Args:
+        values: mean of each sample, shape (n,); read where its weight is positive.
+        weights: what each was averaged over, >= 0, shape (n,); 0: left out.
+        clusters: label of each sample, length n.
+    """
+    labels, codes = _unique_labels(clusters)
+    # As in `share_totals`: clusters without any value stay in.
+    totals = _sums(codes, np.where(weights > 0, values * weights, 0.0), len(labels))
+    return ClusterTotals(labels, totals, _sums(codes, weights, len(labels)), n_samples=int((weights > 0).sum()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ResampledSums:
+    """Totals and weights of several roles in several rows over the same resampled clusters."""
+
+    totals: FloatArray
+    """Resampled numerators, shape (n_rows, n_roles, n_draws)."""
+    weights: FloatArray
+    """Resampled denominators, same shape."""
+    pseudo_weights: FloatArray
+    """Weight of the pseudo-observations, shape (n_rows, n_roles, 1)."""
+
+    def ratios(self, pseudo: FloatArray) -> FloatArray:
+        """Resampled ratios, shape (n_rows, n_roles, n_draws); NaN where a resample holds no weight.
+
+        Args:
+            pseudo: successes and failures (`pseudo_observations`), shape (2, n_rows or 1, n_roles, n_draws). Rows that
+                get the same are certain of their difference where both sit at 0 or at 1; rows that get their own are not.
+        """
+        totals = self.totals + self.pseudo_weights * pseudo[0]
+        weights = self.weights + self.pseudo_weights * (pseudo[0] + pseudo[1])
+        ratios = np.full(totals.shape, np.nan)
+        np.divide(totals, weights, out=ratios, where=weights > 0)
+        return ratios
+
+
+def pseudo_observations(n_roles: int, n_draws: int, generator: np.random.Generator) -> FloatArray:
+    """Gamma(1/2) of a success and of a failure for each role and resample, shape (2, 1, n_roles, n_draws)."""
+    return generator.standard_gamma(0.5, size=(2, 1, n_roles, n_draws))
 
 
 def bootstrap_ratios(
     rows: Sequence[Sequence[ClusterTotals]], n_draws: int, generator: np.random.Generator
 ) -> FloatArray:
-    """Resampled ratios of several roles (ID, OOD, base) in several rows (checkpoints) over common random numbers.
+    """Resampled ratios (see `resample_sums`), all rows with the same pseudo-observations.
+
+    Returns:
+        Ratios, shape (n_rows, n_roles, n_draws); NaN where a resample holds no weight (never with a pseudo weight).
+    """
+    sums = resample_sums(rows, n_draws, generator)
+    return sums.ratios(pseudo_observations(len(rows[0]), n_draws, generator))
+
+
+def resample_sums(
+    rows: Sequence[Sequence[ClusterTotals]], n_draws: int, generator: np.random.Generator
+) -> ResampledSums:
+    """Resampled sums of several roles (ID, OOD, base) in several rows (checkpoints) over common random numbers.
 
     Roles that have a cluster in common are resampled together, over the union of their clusters; roles that have none
     are independent and are resampled independently. What a row gets does not depend on the rows beside it.
@@ -102,10 +173,7 @@ def bootstrap_ratios(
     Args:
         rows: shape (n_rows, n_roles); within a role all rows have the same clusters.
         n_draws: resamples.
-        generator: source of the counts and of the pseudo-observations.
-
-    Returns:
-        Ratios, shape (n_rows, n_roles, n_draws); NaN where a resample holds no weight (never with a pseudo weight).
+        generator: source of the counts.
 
     Raises:
         ValueError: rows differ in their clusters.
@@ -120,13 +188,8 @@ def bootstrap_ratios(
         for start, counts in resample_counts(len(union), n_draws, generator):
             product = (counts @ matrix).reshape(len(counts), 2, len(rows), len(members))
             sums[:, :, members, start : start + len(counts)] = np.moveaxis(product, 0, -1)
-    pseudo = generator.standard_gamma(0.5, size=(2, len(roles), n_draws))
-    scale = np.array([[one.pseudo_weight for one in row] for row in rows])[:, :, None]
-    totals = sums[0] + scale * pseudo[0]
-    weights = sums[1] + scale * (pseudo[0] + pseudo[1])
-    ratios = np.full(totals.shape, np.nan)
-    np.divide(totals, weights, out=ratios, where=weights > 0)
-    return ratios
+    pseudo_weights = np.array([[one.pseudo_weight for one in row] for row in rows])[:, :, None]
+    return ResampledSums(sums[0], sums[1], pseudo_weights)
 
 
 def resample_counts(n_clusters: int, n_draws: int, generator: np.random.Generator) -> Iterator[tuple[int, FloatArray]]:
@@ -167,37 +230,65 @@ def percentile_interval(draws: FloatArray, value: float, resampling: Resampling)
 
 
 def pooled_mean(values: FloatArray, weights: FloatArray, clusters: Sequence[str], resampling: Resampling) -> Estimate:
-    """Weighted mean of a quantity without bounds (entropy, nucleus size), with a cluster bootstrap interval.
-
-    Args:
-        values: mean of each sample, shape (n,).
-        weights: what each was averaged over, >= 0, shape (n,); 0: left out.
-        clusters: label of each sample, length n.
-        resampling: draws, level and seed.
+    """Weighted mean of a quantity without bounds (see `mean_totals`), with a cluster bootstrap interval.
 
     Returns:
         Sum of weight times value over sum of weights. No interval when there is a single cluster or all clusters agree:
         nothing then shows how they vary.
     """
-    used = weights > 0
-    if not used.any():
+    return pooled_means([mean_totals(values, weights, clusters)], resampling)[0]
+
+
+def pooled_means(means: Sequence[ClusterTotals], resampling: Resampling) -> list[Estimate]:
+    """Many means with their intervals: those over the same clusters share the resamples, which cost the time.
+
+    Each is what it would be alone (see `pooled_mean`).
+    """
+    estimates = [_without_interval(one) for one in means]
+    open_ones = [number for number, one in enumerate(estimates) if one.value is not None and one.reason is None]
+    for numbers in same_clusters([(means[number],) for number in open_ones]):
+        chosen = [open_ones[number] for number in numbers]
+        drawn = bootstrap_ratios([[means[i]] for i in chosen], resampling.n_draws, resampling.generator())[:, 0]
+        for number, draws in zip(chosen, drawn, strict=True):
+            value = estimates[number].value
+            assert value is not None, "only means that exist are resampled"
+            estimates[number] = replace(
+                estimates[number],
+                stderr=float(np.nanstd(draws, ddof=1)),
+                interval=percentile_interval(draws, value, resampling),
+            )
+    return estimates
+
+
+def same_clusters(rows: Sequence[Sequence[ClusterTotals]]) -> list[list[int]]:
+    """The rows in groups that can be resampled together: numbers of rows whose roles have the same clusters."""
+    groups: dict[tuple[tuple[str, ...], ...], list[int]] = {}
+    for number, row in enumerate(rows):
+        groups.setdefault(tuple(role.labels for role in row), []).append(number)
+    return list(groups.values())
+
+
+def _without_interval(mean: ClusterTotals) -> Estimate:
+    """Value and counts; with the reason where an interval cannot be."""
+    value, used = mean.ratio, mean.weights > 0
+    if value is None:
         return undefined("no value")
-    labels, codes = _unique_labels([label for label, use in zip(clusters, used, strict=True) if use])
-    totals = _sums(codes, values[used] * weights[used], len(labels))
-    masses = _sums(codes, weights[used], len(labels))
-    value, n = float(totals.sum() / masses.sum()), int(used.sum())
-    if len(labels) < 2 or np.ptp(totals / masses) <= 1e-12 * max(abs(value), 1.0):
-        reason = "all clusters have the same value" if len(labels) > 1 else "a single cluster"
-        return Estimate(value, None, None, n, len(labels), reason=f"{reason}: nothing shows how much results vary")
-    role = ClusterTotals(labels, totals, masses)
-    draws = bootstrap_ratios([[role]], resampling.n_draws, resampling.generator())[0, 0]
-    return Estimate(
-        value, float(np.nanstd(draws, ddof=1)), percentile_interval(draws, value, resampling), n, len(labels)
-    )
+    ratios = mean.totals[used] / mean.weights[used]
+    reason = None
+    if len(ratios) < 2 or np.ptp(ratios) <= 1e-12 * max(abs(value), 1.0):
+        reason = "all clusters have the same value" if len(ratios) > 1 else "a single cluster"
+        reason += ": nothing shows how much results vary"
+    return Estimate(value, None, None, mean.n_samples, len(ratios), reason=reason)
 
 
 def _unique_labels(labels: Sequence[str]) -> tuple[tuple[str, ...], IntArray]:
     """The labels in alphabetical order, so that the order of the samples changes nothing, and the index of each."""
+    return _cached_labels(tuple(labels))
+
+
+@lru_cache(maxsize=32)
+def _cached_labels(labels: tuple[str, ...]) -> tuple[tuple[str, ...], IntArray]:
+    """Every checkpoint has the same samples: they are sorted once. Nobody writes to the codes."""
     unique = tuple(sorted(set(labels)))
     position = {label: index for index, label in enumerate(unique)}
     return unique, np.fromiter((position[label] for label in labels), dtype=np.int64, count=len(labels))

@@ -21,6 +21,8 @@ class AnswerCounts:
     n_samples: int
     samples: IntArray
     """Index of the sample, shape (n_pairs,)."""
+    answers: IntArray
+    """Code of the answer, shape (n_pairs,)."""
     counts: IntArray
     """Scored rollouts with this answer, >= 1, shape (n_pairs,)."""
     worth: FloatArray
@@ -44,7 +46,7 @@ def count_answers(rollouts: Rollouts, correct: FloatArray) -> AnswerCounts:
     counts = np.bincount(inverse, minlength=len(keys))
     worth = np.bincount(inverse, weights=correct[voting], minlength=len(keys)) / np.maximum(counts, 1)
     n_scored = np.bincount(rollouts.samples[scored], minlength=n)
-    return AnswerCounts(n, keys // span, counts.astype(np.int64), worth, n_scored.astype(np.int64))
+    return AnswerCounts(n, keys // span, keys % span, counts.astype(np.int64), worth, n_scored.astype(np.int64))
 
 
 def distinct_answers(answers: AnswerCounts) -> FloatArray:
