@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-
+from specs_eval.analysis.best_checkpoint import BestCheckpoint, Contender, best_checkpoint
+from specs_eval.analysis.checkpoint_scores import ROLES, CheckpointScores, Role, check_same_samples
+from specs_eval.analysis.curve_area import CurveArea, curve_area, curve_of
+from specs_eval.analysis.curve_draws import Reading, SeriesDraws, draw_curves
 from specs_eval.analysis.generalization import (
     DEFAULT_BETA,
     Gain,
@@ -17,26 +19,11 @@ from specs_eval.analysis.generalization import (
     gain_over,
     generalization_factor,
 )
-from specs_eval.analysis.resampling import Resampling, bootstrap_ratios, percentile_interval, share_totals
-from specs_eval.analysis.samples import FloatArray, SampleValues
+from specs_eval.analysis.resampling import Resampling, percentile_interval
+from specs_eval.analysis.samples import FloatArray
 from specs_eval.analysis.statistics import Estimate, Interval, summarize
-from specs_eval.errors import ComparisonError
 
-Role = Literal["id", "ood"]
-ROLES: tuple[Role, Role] = ("id", "ood")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CheckpointScores:
-    """One checkpoint's metric on the ID and the OOD task."""
-
-    checkpoint: str
-    step: int | None
-    id: SampleValues
-    ood: SampleValues
-    id_run: str = ""
-    """Label of the run that the values come from; goes to the result as it is."""
-    ood_run: str = ""
+SINGLE_CLUSTER = "a single cluster of samples cannot show how much results vary"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +62,15 @@ class GeneralizationSeries:
     resampling: Resampling
     points: tuple[GeneralizationPoint, ...]
     """In step order; the base first, when there is one."""
+    area: CurveArea
+    """Under the GF curve over the steps of this series, from the base on where there is one."""
+    best: BestCheckpoint
+    """The highest GF; the base is no candidate."""
+
+    @property
+    def trained(self) -> tuple[GeneralizationPoint, ...]:
+        """The points without the base."""
+        return tuple(point for point in self.points if not point.is_base)
 
     def to_dict(self) -> dict[str, Any]:
         """The series as plain JSON types."""
@@ -108,17 +104,63 @@ def generalization_series(
         ComparisonError: checkpoints that answered different samples.
     """
     check_beta(beta)
-    reading = choose_gain(gain, base is not None)
-    spec = resampling or Resampling()
-    everyone = [*([base] if base else []), *checkpoints]
-    _check_same_samples(everyone)
-    draws = _gf_draws(everyone, base, reading, beta, spec)
-    floor = None if base is None else _Measured.of(base, spec.level)
-    points = [
-        _point(_Measured.of(one, spec.level), floor, reading, beta, drawn, spec)
-        for one, drawn in zip(everyone, draws, strict=True)
+    reading = Reading(choose_gain(gain, base is not None), beta, resampling or Resampling())
+    everyone = with_base(checkpoints, base)
+    check_same_samples(everyone)
+    return series_of(series, everyone, base, reading, draw_curves([everyone], base, reading)[0])
+
+
+def with_base(checkpoints: Sequence[CheckpointScores], base: CheckpointScores | None) -> list[CheckpointScores]:
+    """The points of a curve: the base first, where there is one."""
+    return [*([] if base is None else [base]), *checkpoints]
+
+
+def series_of(
+    series: str,
+    everyone: Sequence[CheckpointScores],
+    base: CheckpointScores | None,
+    reading: Reading,
+    draws: SeriesDraws,
+) -> GeneralizationSeries:
+    """A series from its resampled curves.
+
+    Args:
+        series: its name.
+        everyone: see `with_base`.
+        base: the same object that is first there.
+        reading: gain, beta, resampling.
+        draws: of everyone, see `draw_curves`.
+    """
+    level = reading.resampling.level
+    floor = None if base is None else _Measured.of(base, level)
+    points = tuple(
+        _point(floor if floor and one is base else _Measured.of(one, level), floor, reading, drawn)
+        for one, drawn in zip(everyone, draws.first.gf, strict=True)
+    )
+    no_interval = why_no_interval(points)
+    curve = curve_of([p.step for p in points], [p.gf for p in points], draws.first.gf, no_interval)
+    ranked = [number for number, point in enumerate(points) if point.gf is not None and not point.is_base]
+    contenders = [
+        Contender(point.checkpoint, point.step, point.gf, point.interval)
+        for point in (points[number] for number in ranked)
+        if point.gf is not None
     ]
-    return GeneralizationSeries(series, reading, beta, base.checkpoint if base else None, spec, tuple(points))
+    return GeneralizationSeries(
+        series,
+        reading.gain,
+        reading.beta,
+        base.checkpoint if base else None,
+        reading.resampling,
+        points,
+        curve_area(curve, reading.resampling),
+        best_checkpoint(contenders, draws.apart[ranked], level, no_interval),
+    )
+
+
+def why_no_interval(points: Sequence[GeneralizationPoint]) -> str | None:
+    """Why resamples of these points show nothing; None: they do."""
+    defined = [point for point in points if point.gf is not None]
+    return SINGLE_CLUSTER if any(min(p.id.n_clusters, p.ood.n_clusters) < 2 for p in defined) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,78 +180,21 @@ class _Measured:
         return min(self.id.n_clusters, self.ood.n_clusters)
 
 
-def _check_same_samples(checkpoints: Sequence[CheckpointScores]) -> None:
-    for role in ROLES:
-        first: SampleValues = getattr(checkpoints[0], role)
-        for one in checkpoints[1:]:
-            other: SampleValues = getattr(one, role)
-            if set(other.sample_ids) != set(first.sample_ids):
-                common = len(set(other.sample_ids) & set(first.sample_ids))
-                raise ComparisonError(
-                    f"{one.checkpoint} and {checkpoints[0].checkpoint} answered different {role.upper()} samples "
-                    f"({len(other.sample_ids)} and {len(first.sample_ids)}, {common} in common); evaluate both with the "
-                    "same --limit, or use the common ones with --allow-incomplete"
-                )
-            if _groups(other) != _groups(first):
-                raise ComparisonError(
-                    f"{one.checkpoint} and {checkpoints[0].checkpoint} group the same {role.upper()} samples differently; "
-                    "evaluate both with the same version of the task"
-                )
-
-
-def _groups(samples: SampleValues) -> dict[str, str]:
-    return dict(zip(samples.sample_ids, samples.clusters, strict=True))
-
-
-def _gf_draws(
-    checkpoints: Sequence[CheckpointScores],
-    base: CheckpointScores | None,
-    gain: Gain,
-    beta: float,
-    resampling: Resampling,
-) -> list[FloatArray | None]:
-    """Resampled GF of each checkpoint, shape (n_draws,); None where nothing was scored."""
-    floor = None if gain == "score" else base
-    drawn: list[FloatArray | None] = [None] * len(checkpoints)
-    usable = [number for number, one in enumerate(checkpoints) if _has_scores(one)]
-    if not usable or (floor is not None and not _has_scores(floor)):
-        return drawn
-    floor_roles = [] if floor is None else [share_totals(floor.id), share_totals(floor.ood)]
-    rows = [[share_totals(checkpoints[i].id), share_totals(checkpoints[i].ood), *floor_roles] for i in usable]
-    for number, shares in zip(usable, bootstrap_ratios(rows, resampling.n_draws, resampling.generator()), strict=True):
-        gains = gain_over(shares[:2], None if floor is None else shares[2:], gain)
-        # NaN is a base drawn at 100 %: nothing to gain there.
-        id_gain, ood_gain = np.nan_to_num(gains, nan=0.0)
-        drawn[number] = generalization_factor(id_gain, ood_gain, beta)
-    return drawn
-
-
-def _has_scores(one: CheckpointScores) -> bool:
-    return not (np.isnan(one.id.values).all() or np.isnan(one.ood.values).all())
-
-
-def _point(
-    one: _Measured,
-    base: _Measured | None,
-    gain: Gain,
-    beta: float,
-    draws: FloatArray | None,
-    resampling: Resampling,
-) -> GeneralizationPoint:
+def _point(one: _Measured, base: _Measured | None, reading: Reading, draws: FloatArray) -> GeneralizationPoint:
     is_base = base is not None and one.scores is base.scores
-    id_gain = _gain_value(one.id, base.id if base else None, gain)
-    ood_gain = _gain_value(one.ood, base.ood if base else None, gain)
+    id_gain = _gain_value(one.id, base.id if base else None, reading.gain)
+    ood_gain = _gain_value(one.ood, base.ood if base else None, reading.gain)
     gf, interval, reason = None, None, None
     if id_gain is None or ood_gain is None:
         reason = _why_undefined(one, base)
     else:
-        gf = generalization_factor(id_gain, ood_gain, beta)
-        if is_base and gain != "score":
+        gf = generalization_factor(id_gain, ood_gain, reading.beta)
+        if is_base and reading.gain != "score":
             reason = "the base itself: its gain is 0 by definition"
-        elif draws is None or one.n_clusters < 2:
-            reason = "a single cluster of samples cannot show how much results vary"
+        elif one.n_clusters < 2:
+            reason = SINGLE_CLUSTER
         else:
-            interval = percentile_interval(draws, gf, resampling)
+            interval = percentile_interval(draws, gf, reading.resampling)
     return GeneralizationPoint(
         checkpoint=one.scores.checkpoint,
         step=one.scores.step,
@@ -237,8 +222,8 @@ def _gain_value(performance: Estimate, base: Estimate | None, gain: Gain) -> flo
 
 
 def _why_undefined(one: _Measured, base: _Measured | None) -> str:
-    if not _has_scores(one.scores):
+    if not one.scores.has_scores:
         return "no rollout was scored"
-    if base is not None and not _has_scores(base.scores):
+    if base is not None and not base.scores.has_scores:
         return "no rollout of the base was scored"
     return "the base is at 100 %: nothing is left to gain; use --gain difference"

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from specs_eval.analysis.checkpoint_scores import CheckpointScores
 from specs_eval.analysis.generalization import Gain, check_beta, choose_gain
 from specs_eval.analysis.resampling import Resampling
 from specs_eval.analysis.samples import Rollouts, restrict
-from specs_eval.analysis.series import CheckpointScores, GeneralizationSeries, generalization_series
+from specs_eval.analysis.series import GeneralizationSeries, generalization_series
 from specs_eval.cli.reading import read_metric, stored_runs
 from specs_eval.cli.selection import (
     CheckpointKey,

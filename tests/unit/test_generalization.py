@@ -12,10 +12,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from specs_eval.analysis.checkpoint_scores import CheckpointScores
 from specs_eval.analysis.generalization import choose_gain, gain_over, generalization_factor
 from specs_eval.analysis.resampling import Resampling, bootstrap_ratios, share_totals
 from specs_eval.analysis.samples import SampleValues
-from specs_eval.analysis.series import CheckpointScores, generalization_series
+from specs_eval.analysis.series import generalization_series
 from specs_eval.errors import ComparisonError, ConfigError
 
 FIGURE = Path(__file__).parents[1] / "data" / "gf_figure.csv"
