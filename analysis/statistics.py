@@ -17,7 +17,7 @@ import numpy as np
 from specs_eval.analysis.samples import FloatArray, IntArray, SampleValues
 from specs_eval.errors import ConfigError
 
-IntervalMethod = Literal["wilson", "t", "cluster bootstrap"]
+IntervalMethod = Literal["wilson", "t", "tango", "cluster bootstrap"]
 
 _LARGE_DF = 200
 """Above this the asymptotic expansion of the t quantile is right to 1e-7."""
@@ -185,6 +185,24 @@ def t_quantile(share: float, df: int) -> float:
         else:
             high = middle
     return math.sqrt(df) * math.tan((low + high) / 2)
+
+
+def t_tail(statistic: float, df: int) -> float:
+    """Chance that Student's t exceeds a value.
+
+    Args:
+        statistic: any number, infinities included.
+        df: degrees of freedom, >= 1.
+
+    Reference: Abramowitz and Stegun 26.7.3-4 (exact for integer df); 26.7.8, a normal approximation, for large df.
+    """
+    if math.isinf(statistic):
+        return 0.0 if statistic > 0 else 1.0
+    if df > _LARGE_DF:
+        z = statistic * (1 - 1 / (4 * df)) / math.sqrt(1 + statistic**2 / (2 * df))
+        return NormalDist().cdf(-z)
+    inside = _t_mass(math.atan(abs(statistic) / math.sqrt(df)), df)
+    return (1 - inside) / 2 if statistic > 0 else (1 + inside) / 2
 
 
 def check_level(level: float) -> None:
