@@ -12,13 +12,16 @@ from specs_eval.records import RunManifest
 from specs_eval.store import StoredRun
 from specs_eval.task_names import canonical_task_name
 
+UNKNOWN = "unknown"
+"""What ``--select`` takes for a value that an imported run does not know."""
+
 FIELDS: dict[str, Callable[[RunManifest], object]] = {
     "task_version": lambda manifest: manifest.task_version,
-    "temperature": lambda manifest: manifest.sampling.temperature,
-    "top_p": lambda manifest: manifest.sampling.top_p,
-    "max_new_tokens": lambda manifest: manifest.sampling.max_new_tokens,
-    "stop": lambda manifest: ",".join(manifest.sampling.stop),
-    "seed": lambda manifest: manifest.sampling.seed,
+    "temperature": lambda manifest: _or_unknown(manifest.sampling.temperature),
+    "top_p": lambda manifest: _or_unknown(manifest.sampling.top_p),
+    "max_new_tokens": lambda manifest: _or_unknown(manifest.sampling.max_new_tokens),
+    "stop": lambda manifest: _joined(manifest.sampling.stop),
+    "seed": lambda manifest: _or_unknown(manifest.sampling.seed),
     "backend": lambda manifest: manifest.backend,
     "fingerprint": lambda manifest: manifest.checkpoint.fingerprint,
 }
@@ -52,6 +55,14 @@ class CheckpointKey:
     def step(self) -> int | None:
         """The training step, if it has one."""
         return None if self.order < 0 else self.order
+
+
+def _or_unknown(value: float | None) -> float | str:
+    return UNKNOWN if value is None else value
+
+
+def _joined(stop: tuple[str, ...] | None) -> str:
+    return UNKNOWN if stop is None else ",".join(stop)
 
 
 def tasks_in(runs: Iterable[StoredRun]) -> list[str]:
@@ -146,26 +157,48 @@ def check_comparable(id_runs: Sequence[StoredRun], ood_runs: Sequence[StoredRun]
 
 
 def find_base(keys: Iterable[CheckpointKey], runs: Sequence[StoredRun], text: str) -> CheckpointKey:
-    """The checkpoint that ``--base`` names by name, path or series.
+    """The checkpoint that ``--base`` names (see `find_checkpoint`).
 
     Raises:
         ConfigError: it matches none or several.
+    """
+    return find_checkpoint(keys, runs, text, option="--base ", place="in the store for both tasks")
+
+
+def find_checkpoint(
+    keys: Iterable[CheckpointKey],
+    runs: Sequence[StoredRun],
+    text: str,
+    *,
+    option: str = "",
+    place: str = "in the store",
+) -> CheckpointKey:
+    """The checkpoint that is meant: by name, path, series and step (``dpo/20``), or series.
+
+    Args:
+        keys: those that it may be.
+        runs: of these checkpoints at least.
+        text: as typed.
+        option: what it was typed after.
+        place: where it was looked for.
+
+    Raises:
+        ConfigError: it matches none or several; the message lists them.
     """
     known = sorted(set(keys))
     paths = {CheckpointKey.of(run.manifest): run.manifest.checkpoint.path for run in runs}
     for matches in (
         [key for key in known if key.name == text],
         [key for key in known if _same_path(paths[key], text)],
+        [key for key in known if key.step is not None and f"{key.series}/{key.step}" == text],
         [key for key in known if key.series == text],
     ):
         if len(matches) == 1:
             return matches[0]
         if matches:
             names = ", ".join(key.name for key in matches)
-            raise ConfigError(f"--base {text!r} matches several checkpoints: {names}; name one of them")
-    raise ConfigError(
-        f"--base {text!r} is not in the store for both tasks; it has: {', '.join(key.name for key in known)}"
-    )
+            raise ConfigError(f"{option}{text!r} matches several checkpoints: {names}; name one of them")
+    raise ConfigError(f"{option}{text!r} is not {place}; it has: {', '.join(key.name for key in known)}")
 
 
 def check_series(wanted: Sequence[str], known: Iterable[str]) -> None:
@@ -194,7 +227,7 @@ def _selected(manifest: RunManifest, text: str) -> bool:
     if not equals or field not in FIELDS:
         raise ConfigError(f"--select takes FIELD=VALUE with FIELD one of {', '.join(FIELDS)}, not {text!r}")
     value = FIELDS[field](manifest)
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and wanted != UNKNOWN:
         try:
             return float(wanted) == value
         except ValueError as error:
