@@ -8,23 +8,13 @@ that a check may stop as soon as one bet has won, and go on later when neither h
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from specs_eval.analysis.betting import Bets, Units, log_wealth
+from specs_eval.analysis.bound_tests import Bound
 from specs_eval.analysis.samples import FloatArray, IntArray
 from specs_eval.errors import ConfigError
-
-Direction = Literal["at least", "at most"]
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """What must be true of a mean."""
-
-    value: float
-    direction: Direction = "at least"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specs_eval.analysis.betting import MAX_STAKE, PRIOR_UNITS, Bets, Units, confidence_bounds, log_wealth, lower_bound
+from specs_eval.analysis.bound_tests import Bound
 from specs_eval.analysis.drawing import draw
 from specs_eval.analysis.samples import FloatArray, IntArray
-from specs_eval.analysis.sequential import Bound, evidence
+from specs_eval.analysis.sequential import evidence
 from specs_eval.errors import ConfigError
 
 BETS = Bets((0.05, 0.1))
