@@ -25,11 +25,6 @@ from specs_eval.analysis.stuckness import (
     wrong_modes,
 )
 
-NO_LOCK_IN = (
-    "the run has no metric lock_in: only tasks that ask for a changed format measure it, such as formats_ood; evaluate "
-    "one with: specs-eval run --tasks formats_ood"
-)
-
 StuckMeasure = Literal["wrong_mode", "persistence", "trained_format"]
 """What ID and OOD are compared in; `trained_format` is format following on ID and lock-in on OOD."""
 
@@ -62,6 +57,8 @@ class FormatLockIn:
     """Answered in the format that was asked for; under the trained instruction the same as `trained`."""
     neither: Estimate
     """Answered in neither: no parser of the two accepts the response."""
+    changed: bool
+    """Whether the prompts ask for a changed format; False: for the trained one, so that nothing can be locked in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,14 +297,17 @@ def _lock_in(one: CheckpointRollouts, level: float) -> FormatLockIn | None:
     trained, asked = one.trained_format, one.asked_format
     if trained is None:
         return None
-    if asked is None or asked is trained:
+    if asked is None:
+        # Nothing but lock-in was measured: what was asked for, and the rest, are not known.
+        unknown = undefined("the run has no metric format")
+        return FormatLockIn(summarize(trained, level), unknown, unknown, changed=True)
+    if asked is trained:
         share = summarize(trained, level)
-        return FormatLockIn(share, share, summarize(trained.with_values(1 - trained.values), level))
+        return FormatLockIn(share, share, summarize(trained.with_values(1 - trained.values), level), changed=False)
     # A response in both formats at once would be counted twice; no two of our parsers accept the same response.
     neither = np.clip(1 - trained.values - asked.values, 0, 1)
-    return FormatLockIn(
-        summarize(trained, level), summarize(asked, level), summarize(trained.with_values(neither), level)
-    )
+    left = summarize(trained.with_values(neither), level)
+    return FormatLockIn(summarize(trained, level), summarize(asked, level), left, changed=True)
 
 
 def _listed(modes: WrongModes, streaks: IntArray, targets: Mapping[str, str]) -> tuple[StuckSample, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,10 @@ from specs_eval.tables import METRIC_PREFIX
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_STATISTICS = ("answer", "n_tokens", "entropy", "nucleus")
+_STATISTICS = ("n_tokens", "entropy", "nucleus")
+
+_PREFERRED = ("accuracy", "score")
+"""What makes a rollout correct unless the user says."""
 
 
 def stored_runs(store: Path) -> list[StoredRun]:
@@ -39,8 +43,9 @@ def read_rollouts(
     run: StoredRun,
     metrics: Sequence[str],
     *,
-    statistics: bool = False,
     split: Split | None = None,
+    answers: bool = False,
+    statistics: bool = False,
     categories: bool = False,
 ) -> dict[str, Rollouts]:
     """The rollouts of a run for each of some metrics that it has.
@@ -48,15 +53,17 @@ def read_rollouts(
     Args:
         run: a run, complete or not.
         metrics: ``score`` or names of further metrics; those that the run lacks are left out of the result.
-        statistics: also answers and token statistics.
         split: only the samples that meet its conditions; None: all.
+        answers: also the extracted answers.
+        statistics: also the answers and the token statistics.
         categories: also the categories of each sample.
 
     Raises:
         StoreError: the run holds no rollout.
         ConfigError: no sample is in the split, or it names a category that the task does not have.
     """
-    wanted = ["sample_id", "group", *map(_column, metrics), *(_STATISTICS if statistics else ())]
+    wanted = ["sample_id", "group", *map(_column, metrics)]
+    wanted += [*(["answer"] if answers or statistics else []), *(_STATISTICS if statistics else ())]
     in_part = split is not None and bool(split.conditions)
     table = run.table([*wanted, "category"] if categories or in_part else wanted)
     if not table.num_rows:
@@ -75,7 +82,8 @@ def read_rollouts(
         category_codes, known = _categories(table)
         extra["categories"] = tuple(known[code] for code in category_codes[first_rows].tolist())
     if statistics:
-        extra |= {name: _floats(table[name]) for name in ("n_tokens", "entropy", "nucleus")}
+        extra |= {name: _floats(table[name]) for name in _STATISTICS}
+    if answers or statistics:
         extra["answers"], extra["answer_texts"] = _encoded(table["answer"])
     return {
         metric: Rollouts(sample_ids, clusters, codes, _floats(table[_column(metric)]), **extra)
@@ -108,20 +116,87 @@ def _categories(table: pa.Table) -> tuple[IntArray, tuple[Mapping[str, str], ...
     return codes, tuple(json.loads(text) for text in texts)
 
 
-def read_metric(run: StoredRun, metric: str, split: Split | None = None) -> Rollouts:
-    """The rollouts of a run, or of a part of it, with one metric.
+def read_metric(run: StoredRun, metric: str, split: Split | None = None, *, categories: bool = False) -> Rollouts:
+    """The rollouts of a run, or of a part of it, with one metric, on request with the categories of the samples.
 
     Raises:
         ConfigError: the run lacks the metric, or has nothing in the split; the message lists what it has.
     """
-    found = read_rollouts(run, [metric], split=split)
+    found = read_rollouts(run, [metric], split=split, categories=categories)
     if metric not in found:
-        manifest = run.manifest
-        raise ConfigError(
-            f"{manifest.checkpoint.name} on {manifest.task} has no metric {metric!r}; "
-            f"it has: {', '.join(metric_names(run))}"
-        )
+        raise _lacks(run, metric)
     return found[metric]
+
+
+def read_correctness(
+    run: StoredRun, metric: str | None, further: Sequence[str] = (), *, split: Split | None, statistics: bool = False
+) -> tuple[str, dict[str, Rollouts]]:
+    """The rollouts of a run with their answers, and the metric that decides whether one is correct.
+
+    Args:
+        run: a run, complete or not.
+        metric: None: accuracy where there is one, else score: where the score is about form, accuracy is about the answer.
+        further: metrics that are wanted beside it, where the run has them.
+        split: only the samples that meet its conditions; None: all.
+        statistics: also the token statistics.
+
+    Returns:
+        The metric's name, and the rollouts by metric.
+
+    Raises:
+        ConfigError: the run lacks the metric, or has nothing in the split; the message lists what it has.
+    """
+    asked = _PREFERRED if metric is None else (metric,)
+    wanted = list(dict.fromkeys([*asked, *further]))
+    found = read_rollouts(run, wanted, split=split, answers=True, statistics=statistics)
+    for name in asked:
+        if name in found:
+            return name, found
+    raise _lacks(run, metric)
+
+
+def read_targets(run: StoredRun) -> dict[str, str]:
+    """The right answer to each sample of a run, as stored."""
+    table = run.table(["sample_id", "target"])
+    codes, sample_ids = _encoded(table["sample_id"])
+    target_codes, targets = _encoded(table["target"])
+    first_rows = np.unique(codes, return_index=True)[1]
+    return {
+        sample_id: targets[code]
+        for sample_id, code in zip(sample_ids, target_codes[first_rows].tolist(), strict=True)
+        if code >= 0
+    }
+
+
+def read_sample_facts(run: StoredRun, columns: Sequence[str]) -> dict[str, tuple[str | None, ...]]:
+    """Text columns that say the same in all rollouts of a sample (``prompt_hash``, ``target``), by sample id.
+
+    Returns:
+        One entry a column for each sample; None where the run does not know it.
+    """
+    table = run.table(["sample_id", *columns])
+    codes, sample_ids = _encoded(table["sample_id"])
+    first_rows = np.unique(codes, return_index=True)[1]
+    facts = []
+    for column in columns:
+        value_codes, values = _encoded(table[column])
+        facts.append([values[code] if code >= 0 else None for code in value_codes[first_rows].tolist()])
+    return dict(zip(sample_ids, zip(*facts, strict=True), strict=True))
+
+
+def read_rows(run: StoredRun, columns: Sequence[str], sample_ids: AbstractSet[str]) -> list[dict[str, Any]]:
+    """The rollouts of some samples, a row each in the order of the table; columns that the run lacks are left out."""
+    table = run.table(["sample_id", *columns])
+    codes, known = _encoded(table["sample_id"])
+    inside = np.array([sample_id in sample_ids for sample_id in known], dtype=bool)[codes]
+    rows: list[dict[str, Any]] = table.filter(_mask(inside)).to_pylist()
+    return rows
+
+
+def _lacks(run: StoredRun, metric: str | None) -> ConfigError:
+    manifest = run.manifest
+    names = ", ".join(metric_names(run))
+    return ConfigError(f"{manifest.checkpoint.name} on {manifest.task} has no metric {metric!r}; it has: {names}")
 
 
 def metric_names(run: StoredRun) -> list[str]:
