@@ -30,7 +30,10 @@ class FinalPoint:
 
     series: str
     checkpoint: str
+    """Whose GF it is."""
     step: int | None
+    end: str
+    """Checkpoint whose performance it is: the same one, or one that training went on to."""
     gf: float
     gf_interval: Interval | None
     final: Estimate
@@ -69,6 +72,8 @@ def final_point(
     point: GeneralizationPoint,
     scores: Mapping[str, SampleValues],
     resampling: Resampling,
+    *,
+    end: str | None = None,
     runs: Sequence[str] = (),
 ) -> FinalPoint:
     """One method's point.
@@ -76,14 +81,16 @@ def final_point(
     Args:
         series: its name.
         point: the checkpoint that stands for it; its GF is defined.
-        scores: task -> metric by sample of that checkpoint.
+        scores: task -> metric by sample of the final checkpoint.
         resampling: for the interval of the macro mean.
+        end: the final checkpoint; None: the one that stands for the series.
         runs: labels of the runs that the scores come from.
     """
     assert point.gf is not None, "a checkpoint without GF stands for nothing"
     tasks = tuple(FinalTask(task, summarize(one, resampling.level)) for task, one in scores.items())
     final = macro_mean(list(scores.values()), resampling)
-    return FinalPoint(series, point.checkpoint, point.step, point.gf, point.interval, final, tasks, tuple(runs))
+    end = point.checkpoint if end is None else end
+    return FinalPoint(series, point.checkpoint, point.step, end, point.gf, point.interval, final, tasks, tuple(runs))
 
 
 def final_performance(

@@ -14,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 from specs_eval.analysis.exploration import AtK, Exploration
-from specs_eval.analysis.series import GeneralizationPoint, GeneralizationSeries
 from specs_eval.analysis.statistics import Estimate
 from specs_eval.cli.cells import (
     fitting,
@@ -22,9 +21,7 @@ from specs_eval.cli.cells import (
     number_cell,
     percent_cell,
     result_table,
-    spacer,
     unscored_cells,
-    value_cell,
 )
 from specs_eval.cli.charts import printable
 
@@ -68,30 +65,6 @@ def score_table(rows: Sequence[ScoreRow], console: Console) -> Table:
     return fitting(build, console)
 
 
-def gf_table(series: GeneralizationSeries, console: Console) -> Table:
-    """ID, OOD, gains and GF of each checkpoint, in step order."""
-    failed = any(point.id.n_unscored + point.ood.n_unscored for point in series.points)
-
-    def build(compact: bool) -> Table:
-        gains = [] if compact or series.gain == "score" else ["Gain ID", "Gain OOD"]
-        headings = ["ID %", "OOD %", *gains, "GF", "n ID / OOD", *(["Unscored"] if failed else [])]
-        table = result_table(console, ["Step"], headings)
-        for point in series.points:
-            gain_cells = [_signed(point.id_gain), _signed(point.ood_gain)] if gains else []
-            table.add_row(
-                _step(point),
-                percent_cell(point.id, compact),
-                percent_cell(point.ood, compact),
-                *gain_cells,
-                _factor(point, compact),
-                Text(f"{point.id.n_samples:,} / {point.ood.n_samples:,}"),
-                *unscored_cells(point.id.n_unscored + point.ood.n_unscored, failed),
-            )
-        return table
-
-    return fitting(build, console)
-
-
 def solving_table(rows: Sequence[ExplorationRow], console: Console) -> Table:
     """pass@k for a few k; the unsolvable share and maj@k for the largest."""
     failed = any(row.result.n_unscored for row in rows)
@@ -127,23 +100,6 @@ def variety_table(rows: Sequence[ExplorationRow], console: Console) -> Table:
         return table
 
     return fitting(build, console)
-
-
-def _step(point: GeneralizationPoint) -> Text:
-    if point.is_base:
-        return Text("0 (base)")
-    return name_cell(point.checkpoint) if point.step is None else Text(f"{point.step:,}")
-
-
-def _factor(point: GeneralizationPoint, compact: bool) -> Text:
-    text = value_cell(point.gf, point.interval, compact, 100, 1)
-    if point.regressed:
-        text.append(f"{spacer(compact)}regressed: {', '.join(role.upper() for role in point.regressed)}", "red")
-    return text
-
-
-def _signed(value: float | None) -> Text:
-    return Text("-", "dim") if value is None else Text(f"{100 * value:+.1f}", "red" if value < 0 else "")
 
 
 def _counts(result: Exploration) -> Text:

@@ -19,8 +19,8 @@ from specs_eval.analysis.generalization import generalization_factor
 from specs_eval.analysis.resampling import Resampling
 from specs_eval.cli import main
 from specs_eval.cli.charts import Line, curve_chart
-from specs_eval.cli.gf import show
 from specs_eval.cli.gf_answer import Question, answer_gf
+from specs_eval.cli.gf_show import show
 from specs_eval.errors import SpecsEvalError
 
 ID, OOD = "easyvqa_formats_id", "easyvqa_formats_ood"
