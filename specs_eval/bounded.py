@@ -142,7 +142,10 @@ def _read_line(worker: subprocess.Popen[bytes], seconds: float) -> Any:
         received += chunk
         if len(received) > MAX_MESSAGE_BYTES:
             raise OverLimit("the answer is too large")
-    return json.loads(received)
+    try:
+        return json.loads(received)
+    except (ValueError, RecursionError) as error:
+        raise OverLimit("the worker's answer is garbled") from error
 
 
 def _readable(descriptor: int, seconds: float) -> bool:

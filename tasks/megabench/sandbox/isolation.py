@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -16,8 +15,20 @@ from specs_eval.bounded import Bounded, OverLimit
 from specs_eval.errors import ScoringError
 
 SECONDS_PER_CASE = 2.0
+"""Processor time; elapsed time is bounded by three times as much, and three overruns end the answer (`runner`)."""
 MEMORY_MIB = 2048
 MAX_CASES = 50
+START_SECONDS = 30.0
+ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "HOME": "/tmp",
+    "LC_ALL": "C.UTF-8",
+    "PYTHONHASHSEED": "0",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""All that programs see of the environment."""
 _SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/lib32", "/bin")
 _PROBE_SECONDS = 30.0
 _HERE = Path(__file__).resolve().parent
@@ -32,18 +43,22 @@ def run_program(code: str, inputs: list[list[str]]) -> list[str | None]:
     if len(inputs) > MAX_CASES:
         raise ScoringError(f"{len(inputs)} test cases; at most {MAX_CASES} are run")
     request = {"code": code, "inputs": inputs, "seconds": SECONDS_PER_CASE, "memory_mib": MEMORY_MIB}
-    sandbox = _sandbox()
+    wall = 4 * SECONDS_PER_CASE * (len(inputs) + 1) + START_SECONDS
+    # A sandbox for each program: whatever it leaves behind ends with it.
+    sandbox = Bounded("sandbox", cpu_seconds=wall, wall_seconds=wall, command=tuple(sandbox_command()))
     try:
         outputs = sandbox(request)
     except OverLimit as error:
         raise ScoringError(f"the sandbox failed: {error}") from error
+    finally:
+        sandbox.close()
+    return _texts(outputs, len(inputs))
+
+
+def _texts(outputs: Any, n_cases: int) -> list[str | None]:
+    if not isinstance(outputs, list) or len(outputs) != n_cases:
+        raise ScoringError("the sandbox failed: it gave no list of outputs")
     return [output if isinstance(output, str) else None for output in outputs]
-
-
-@cache
-def _sandbox() -> Bounded:
-    wall = SECONDS_PER_CASE * (MAX_CASES + 1) + 10
-    return Bounded("sandbox", cpu_seconds=wall, wall_seconds=wall, command=tuple(sandbox_command()))
 
 
 @cache
@@ -73,13 +88,15 @@ def _bubblewrap() -> list[str]:
     program = shutil.which("bwrap")
     if program is None:
         return []
-    command = [program, "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
+    # In our process group and without --die-with-parent, which means the thread: killing the group or closing the pipes
+    # ends it. As process 1 it is safe from signals of the program.
+    command = [program, "--unshare-all", "--as-pid-1", "--clearenv", "--cap-drop", "ALL"]
     for folder in _folders():
         command += ["--ro-bind", folder, folder]
-    command += ["--dev", "/dev", "--dir", "/tmp", "--remount-ro", "/", "--chdir", "/tmp", "--setenv", "HOME", "/tmp"]
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        command += ["--setenv", name, "1"]
-    return [*command, sys.executable, "-I", "-c", _text("runner.py")]
+    command += ["--dev-bind", "/dev/null", "/dev/null", "--dir", "/tmp", "--remount-ro", "/", "--chdir", "/tmp"]
+    for name, value in ENVIRONMENT.items():
+        command += ["--setenv", name, value]
+    return [*command, *_runner()]
 
 
 def _unshare() -> list[str]:
@@ -87,8 +104,13 @@ def _unshare() -> list[str]:
     if program is None:
         return []
     spaces = ["--user", "--map-root-user", "--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child"]
-    isolate = [sys.executable, "-I", "-c", _text("isolate.py"), _text("runner.py"), *_folders()]
-    return [program, *spaces, *isolate]
+    isolate = [sys.executable, "-I", "-c", _text("isolate.py"), json.dumps(ENVIRONMENT), json.dumps(_folders())]
+    return [program, *spaces, *isolate, *_runner()]
+
+
+def _runner() -> list[str]:
+    """Isolated from folders and settings of the user, but with the fixed hash seed that -I would ignore."""
+    return [sys.executable, "-s", "-P", "-c", _text("runner.py")]
 
 
 def _text(name: str) -> str:
@@ -98,19 +120,13 @@ def _text(name: str) -> str:
 def _works(command: list[str]) -> bool:
     """Whether the sandbox starts, computes, and keeps a program from files and the network."""
     request: dict[str, Any] = {"code": _PROBE, "inputs": [[]], "seconds": 10.0, "memory_mib": MEMORY_MIB}
+    sandbox = Bounded("sandbox", _PROBE_SECONDS, _PROBE_SECONDS, command=tuple(command))
     try:
-        finished = subprocess.run(
-            command,
-            input=json.dumps(request) + "\n",
-            capture_output=True,
-            text=True,
-            timeout=_PROBE_SECONDS,
-            check=False,
-        )
-        last = json.loads(finished.stdout.splitlines()[-1])
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return bool(sandbox(request) == ["sealed"])
+    except (OverLimit, OSError):
         return False
-    return bool(last == {"value": ["sealed"]})
+    finally:
+        sandbox.close()
 
 
 _PROBE = f"""
@@ -126,7 +142,7 @@ try:
     problems.append("fork")
 except OSError:
     pass
-for path in ({str(_HERE)!r}, "/etc/passwd", "/old/usr", "/var", "/run"):
+for path in ({str(_HERE)!r}, "/etc/passwd", "/old/usr", "/var", "/run", "/proc/1", "/dev/shm"):
     if os.path.exists(path) and not path.startswith(({sys.prefix!r}, {sys.base_prefix!r}, "/usr/")):
         problems.append(path)
 print(" ".join(problems) or "sealed")
