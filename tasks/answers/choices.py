@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from specs_eval.tasks.answers.canonical import canonical_choice, spaced
-from specs_eval.tasks.answers.numbers import sentences
+from specs_eval.tasks.answers.numbers import DOUBTFUL_NUMBERS, given_number, sentences
 
-_LETTER = r"[\s*\"'“`$:：\[]{0,6}(?:\(\s?([A-Z])\s?\)|(?<![A-Za-z])([A-Z])(?![A-Za-z'’∠△°]|\s[a-z]{1,3}\s))"
+_LETTER = r"[\s*\"'“`$:：\[]{0,6}(?:\(\s?([A-Z])\s?\)|(?<![A-Za-z])([A-Z])(?![A-Za-z'’∠△°/]|\s[a-z]{1,3}\s))"
 _VERB = r"(?:is|are|was|would be|should be|must be|will be|=|:|：)"
 _ABOUT = r"(?:\s(?:to|for|from|of|that|in|on|about|corresponding)\s[^.\n]{0,100}?)?"
 _STATED = re.compile(
@@ -19,7 +19,13 @@ _STATED = re.compile(
     r"(?: (?:the )?(?:option|choice|letter|answer))?" + _LETTER
 )
 _STATED_CHINESE = re.compile(r"(?:答案|选项|选择|选)(?:是|为|应该是|应为|:|：)?[\s*(（\"“]{0,4}([A-Z])(?![A-Za-z])")
-_MENTIONED = re.compile(r"\b(?:[Oo]ption|[Cc]hoice|[Ll]etter)s?" + _ABOUT + r"\s{0,3}" + _VERB + "?" + _LETTER)
+_STATED_SOLUTION = re.compile(
+    r"\b[Ss]olution(?: is\s?[:：]?|\s?[:：])\s{0,2}\(?([A-Z])(?:[):,]|\.?(?:\s{0,9}$|\n)|\.\s)"
+)
+_BOLD = re.compile(r"(?:\*\*|\\boxed\{(?:\\text\{)?)\s?(?:\(([A-Z])\)|([A-Z])(?=[.:)]?\s?(?:\*\*|\})))")
+_MENTIONED = re.compile(
+    r"\b(?:[Oo]ption|[Cc]hoice|[Ll]etter)s?(?!\s?[:：]\s{0,3}\n)" + _ABOUT + r"\s{0,3}" + _VERB + "?" + _LETTER
+)
 _BRACKETED = re.compile(r"[(（\[]\s?([A-Z])\s?[)）\]]")
 _LEADING = re.compile(
     r"^[\s*\"'(\u200b]{0,6}([A-Z])(?:[*\"')]{1,3}(?![a-z])|[.:,]|[ \u200b]{0,3}$|\s{1,3}[-–])", re.MULTILINE
@@ -29,10 +35,16 @@ _ALONE = re.compile(r"\W{0,6}([A-Za-z])\W{0,6}")
 _REJECTED = re.compile(
     r"[^.\n]{0,80}?\b(?:incorrect|wrong|not (?:correct|right|the|appl|likely)|cannot|isn't|can be eliminated)"
 )
+_ENUMERATED = re.compile(r"[^.,\n]{0,40},\s?(?:(?:and|or)\s)?\(?[A-Z]\)?(?![A-Za-z])")
+_OPTION_LINE = re.compile(r"\([A-Z]{1,2}\)|[A-Z][.)](?:\s|$)")
+MAX_CUT_CHARS = 12
+"""A first line up to this length may be the rest of an option."""
 _LETTER_RULES = (
     ("letter: stated", _STATED),
     ("letter: stated", _STATED_CHINESE),
     ("letter: stated", _LEADING_OF),
+    ("letter: stated", _STATED_SOLUTION),
+    ("letter: bold", _BOLD),
     ("letter: mentioned", _MENTIONED),
     ("letter: bracketed", _BRACKETED),
     ("letter: leading", _LEADING),
@@ -43,6 +55,7 @@ _TEXT_STATED = re.compile(
 _COMMON_WORDS = frozenset(("a", "i", "yes", "no"))
 """Choices that stand in many a sentence without being meant: `named_letter` and `stated_yes_no` read these."""
 _CLAUSE_ENDS = re.compile(r"[\s\"'”*)]{0,4}(?:$|[,.;:!\n–—-])")
+_CONCLUDING = re.compile(r"\b(?:[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o)\b|因此|所以")
 _ENDING = re.compile(r"(?:es|ed|s|d)")
 _LONG_WORD = re.compile(r"[a-z]{4,40}")
 _YES_NO = re.compile(
@@ -95,6 +108,10 @@ def named_letter(text: str, n_choices: int) -> Letter | None:
         found = list(_letters(pattern, text, rule))
         if rule != "letter: leading":
             found = [item for item in found if not _REJECTED.match(text, item.end)]
+        if rule == "letter: mentioned":
+            found = [item for item in found if not _ENUMERATED.match(text, item.end)]
+        if rule == "letter: bold" and len({item.letter for item in found}) > 1:
+            continue
         within = [item for item in found if ord(item.letter) - ord("A") < n_choices]
         if within:
             several = ", several" if len({item.letter for item in within}) > 1 else ""
@@ -111,6 +128,15 @@ def named_letter(text: str, n_choices: int) -> Letter | None:
 def _letters(pattern: re.Pattern[str], text: str, rule: str) -> Iterator[Letter]:
     for found in pattern.finditer(text):
         yield Letter(next(group for group in found.groups() if group), rule, found.end())
+
+
+def only_lists_options(text: str) -> bool:
+    """Whether a text is nothing but three or more options, line by line; its first and last may be cut."""
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    led = [_OPTION_LINE.match(line) is not None for line in lines]
+    if sum(led) < 3 or not all(led[1:-1]):
+        return False
+    return (led[0] or len(lines[0]) <= MAX_CUT_CHARS) and (led[-1] or lines[-1].startswith("("))
 
 
 def mentions(text: str, choices: Sequence[str]) -> list[Mention]:
@@ -185,11 +211,28 @@ def stated_choice(text: str, choices: Sequence[str]) -> Mention | None:
     return None
 
 
+def concludes_with_number(text: str, choices: Sequence[str]) -> bool:
+    """Whether the last sentence concludes with a number and no choice: `Therefore, x = 28`."""
+    last = sentences(text)[-1]
+    if not _CONCLUDING.search(last) or mentions(last, choices):
+        return False
+    given = given_number(last)
+    return given is not None and given.rule not in DOUBTFUL_NUMBERS
+
+
 def by_words(text: str, choices: Sequence[str]) -> int | None:
-    """The only choice with the most words of its own in the first and last sentence; words go by their beginnings."""
+    """The only choice of which a sentence has all words, else with the most words of its own in the first and last.
+
+    Words go by their beginnings.
+    """
     parts = sentences(text)
-    said = _stems(" ".join((*parts[:1], *parts[-1:])))
     stems = [_stems(choice) for choice in choices]
+    for part in parts:
+        words = _stems(part)
+        whole = [index for index, own in enumerate(stems) if own and own <= words]
+        if len(whole) == 1:
+            return whole[0]
+    said = _stems(" ".join((*parts[:1], *parts[-1:])))
     counts = [len(said & own - set().union(*(o for o in stems if o is not own))) for own in stems]
     best = max(counts)
     return counts.index(best) if best and counts.count(best) == 1 else None

@@ -9,16 +9,24 @@ from dataclasses import dataclass
 _NUMBER = re.compile(
     r"(?<![\w.])(?<![A-Za-z]\()(?P<sign>[-−]?)[$€£]?"
     r"(?P<value>\d{1,3}(?:,\d{3}){1,8}(?:\.\d{1,60})?(?![\d,]{0,3}\d)|\d{1,60}(?:\.\d{1,400})?|\.\d{1,60})"
-    r"(?P<power>[eE][+-]?\d{1,4}| ?(?:\\times|×|x|\*) ?10 ?\^ ?\{?[-−]?\d{1,3}\}?)?"
+    r"(?P<power>[eE][+-]?\d{1,4}| ?(?:\\times|×|x|\*) ?10 ?\^ ?\{?[-−]?\d{1,3}\}?)?(?!\d{0,60}\.(?:jpe?g|png|gif)\b)"
 )
 _COMPARED = re.compile(r"(?:\b(?:than|below|above|over|under|exceeds?|threshold of|least|most)|[<>≤≥])\s{0,3}[$]?$")
 _STATED = re.compile(r"\b[Aa]nswer(?: to [^.\n]{0,80}?)?(?: is|:|would be)[\s*:$\"'(\\]{0,6}")
 _BOLD = re.compile(r"\*\*([^*\n]{1,60})\*\*")
-_WORD = re.compile(r"\b[a-z]{2,6}\b")
+_WORD = re.compile(r"(?<!-)(?<!at least )(?<!at most )\b[a-z]{2,6}\b(?!-)")
 _SENTENCE_END = re.compile(r"(?<=[.!?。])\s{1,9}|\n")
 
+_EQUALS = ("=", "≈")
+_OVER = re.compile(r"\s?/\s?(\d{1,15})(?![\d.])")
+_UNDER = re.compile(r"(?<![\d.])(\d{1,15})\s?/\s?$")
+_RANGE = re.compile(r"\b(?:between (\d{1,9}(?:\.\d{1,9})? and )|(?<![\d.,-])(\d{1,9}[-–]))$")
+_YEAR = re.compile(r"(?:1[5-9]|20)\d\d")
+_GLUED = re.compile(r"\b[A-Z](\d{1,15}(?:\.\d{1,4})?)\b")
 _NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 NUMBER_WORDS = {name: str(value) for value, name in enumerate(_NAMES)} | {"no": "0"}
+DOUBTFUL_NUMBERS = ("number: word", "number: compared", "number: glued")
+"""Rules that read more into a response than it says."""
 MAX_SENTENCES = 400
 
 
@@ -40,6 +48,11 @@ class Given:
 
     text: str
     rule: str
+
+    @property
+    def single(self) -> bool:
+        """It is one number, no fraction or range."""
+        return self.rule not in ("number: fraction", "number: range")
 
 
 def numbers_in(text: str) -> Iterator[Number]:
@@ -65,11 +78,16 @@ def sentences(text: str) -> list[str]:
     return [piece for piece in pieces if piece][-MAX_SENTENCES:]
 
 
-def given_number(text: str) -> Given | None:
+def given_number(text: str, *, asks_year: bool = False) -> Given | None:
     """The number that a response ends with as its answer.
 
     Order: after the last "answer is"; the last bold one; in the last sentence that has one, what follows the last
-    equals sign, else its last number that is not merely compared with; a number word; any number.
+    equals sign or the "is" after it, else its last number that is not merely compared with; a number word; any number,
+    at last one that a capital letter stands before (``S23``: a misread $). A fraction or range is given as a whole.
+
+    Args:
+        text: the response.
+        asks_year: the question asks for a year: in a sentence with years the other numbers do not count.
     """
     stated = [found.end() for found in _STATED.finditer(text)]
     if stated:
@@ -84,23 +102,43 @@ def given_number(text: str) -> Given | None:
         return Given(bold[-1].text, "number: bold")
     parts = sentences(text)
     for sentence in reversed(parts):
-        number = _of_sentence(sentence)
+        number = _of_sentence(sentence, asks_year=asks_year)
         if number is not None:
             return number
     for sentence in reversed(parts):
         numbers = list(numbers_in(sentence))
         if numbers:
             return Given(numbers[-1].text, "number: compared")
-    return None
+    glued = _GLUED.findall(text)
+    return Given(glued[-1], "number: glued") if glued else None
 
 
-def _of_sentence(sentence: str) -> Given | None:
+def _of_sentence(sentence: str, *, asks_year: bool) -> Given | None:
     numbers = [number for number in numbers_in(sentence) if not number.compared]
+    if asks_year:
+        numbers = [number for number in numbers if _YEAR.fullmatch(number.text)] or numbers
     if numbers:
-        equals = sentence.rfind("=")
-        after = [number for number in numbers if number.start > equals] if equals >= 0 else []
-        if after:
-            return Given(after[0].text, "number: after =")
-        return Given(numbers[-1].text, "number: last")
+        equals = max(map(sentence.rfind, _EQUALS))
+        if equals >= 0:
+            equals = max(equals, sentence.rfind(" is "))
+            after = [number for number in numbers if number.start > equals]
+            if after:
+                return _spelled(sentence, after[0], "number: after =")
+        return _spelled(sentence, numbers[-1], "number: last")
     words = [NUMBER_WORDS[word] for word in _WORD.findall(sentence.lower()) if word in NUMBER_WORDS]
     return Given(words[-1], "number: word") if words else None
+
+
+def _spelled(sentence: str, number: Number, rule: str) -> Given:
+    """The number, or the whole of a fraction or range that it is a part of: ``3/4``, ``13-18``, ``2000 and 2005``."""
+    over = _OVER.match(sentence, number.end)
+    if over is not None:
+        return Given(f"{number.text}/{over.group(1)}", "number: fraction")
+    before = sentence[max(0, number.start - 40) : number.start]
+    under = _UNDER.search(before)
+    if under is not None:
+        return Given(f"{under.group(1)}/{number.text}", "number: fraction")
+    first = _RANGE.search(before)
+    if first is not None:
+        return Given(f"{first.group(1) or first.group(2)}{number.text}", "number: range")
+    return Given(number.text, rule)

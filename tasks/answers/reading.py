@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from specs_eval.tasks.answers.canonical import canonical, canonical_choice
 from specs_eval.tasks.answers.choices import (
     Letter,
     by_words,
+    concludes_with_number,
     is_yes_no,
     lone_letter,
     mentions,
     named_letter,
+    only_lists_options,
     stated_choice,
     stated_yes_no,
 )
-from specs_eval.tasks.answers.numbers import given_number, numbers_in, sentences
+from specs_eval.tasks.answers.numbers import DOUBTFUL_NUMBERS, given_number, numbers_in, sentences
 from specs_eval.tasks.answers.refusals import (
+    END_CHARS,
     refuses,
     refuses_at_end,
     says_none,
@@ -37,6 +40,14 @@ _WORDS = re.compile(r"[A-Za-z]{3}")
 _NEGATION = re.compile(r"\b(?:not|cannot|never|neither|false)\b|n't\b", re.IGNORECASE)
 _LIST = re.compile(r"\[[^\[\]]{0,400}\]")
 _FOLLOWING_YES_NO = re.compile(r"\W{0,4}(yes|no)\b", re.IGNORECASE)
+FIRM_RULES = frozenset(
+    ("choice", "choice, other spelling", "letter", "letter: alone", "letter: stated", "letter: bold", "yes/no: said")
+    + ("text: after letter", "text: stated", "number: stated", "number: bold", "number: after =")
+)
+"""Rules that found an answer where it was given as the answer."""
+_LISTING_RULES = ("letter: bracketed", "letter: leading")
+_STATED_NUMBERS = ("number: stated", "number: bold")
+_ANSWER_IS = re.compile(r"\banswer is:?\s{1,3}([^.\n]{1,60})")
 _EDGES = " \t\r\n\u200b\ufeff"
 
 
@@ -59,14 +70,22 @@ def readable(text: str) -> str:
     return text.strip(_EDGES)
 
 
-def read_number(text: str) -> Found:
+def read_number(text: str, *, asks_year: bool = False) -> Found:
     """The number that a response gives."""
-    given = given_number(text)
+    given = given_number(text, asks_year=asks_year)
     refused = refuses(text)
-    doubtful = given is not None and given.rule in ("number: word", "number: compared")
+    doubtful = given is not None and given.rule in DOUBTFUL_NUMBERS
+    if refused and given is not None and given.rule not in _STATED_NUMBERS and _refused_last(text):
+        return Found(typed_for_refusal(text), "refused", answered=False)
     if given is None or (doubtful and refused):
         return Found(typed_for_refusal(text) if refused else "N/A", "no number", answered=False)
     return Found(given.text, given.rule, guessed=doubtful)
+
+
+def _refused_last(text: str) -> bool:
+    """Whether the last sentence takes back what was computed before: it refuses and has no number."""
+    end = sentences(text)[-1:]
+    return bool(end) and refuses(end[0]) and next(numbers_in(end[0]), None) is None
 
 
 def read_list(text: str) -> Found:
@@ -92,22 +111,27 @@ def read_choice(text: str, choices: Sequence[str], *, continued: bool = False) -
     alone = lone_letter(text)
     if alone is not None:
         return Found(alone, "letter: alone")
-    by_letter = _by_letter(text, choices)
-    if by_letter is not None:
-        undone = by_letter.rule.endswith(", several") and refuses_at_end(text)
-        return _refusal(text) if undone else by_letter
+    letter = named_letter(text, len(choices))
+    if letter is not None:
+        if letter.several and refuses(text[max(letter.end, len(text) - END_CHARS) :]):
+            return _undecided(text)
+        found = _by_letter(letter, text, choices)
+        listed = letter.rule in _LISTING_RULES and only_lists_options(text)
+        return replace(found, rule="options listed", answered=False) if listed else found
     if is_yes_no(choices):
         return _yes_or_no(text, continued=continued)
     said = _said_choice(text, choices)
     if said is not None:
         return said
     named = stated_choice(text, choices)
+    if named is not None and named.rule != "text: stated" and concludes_with_number(text, choices):
+        return _by_number(text, choices)
     if refuses_at_end(text) and not (named and refuses(choices[named.index])):
-        return _refusal(text)
+        return _refusal(text, choices)
     if named is not None:
         return Found(choices[named.index], named.rule, guessed=named.rule != "text: stated" and refuses(text))
-    if refuses(text):
-        return _refusal(text)
+    if refuses(text) or states_refusal(text):
+        return _refusal(text, choices)
     return _by_number(text, choices)
 
 
@@ -118,14 +142,21 @@ def _said_choice(text: str, choices: Sequence[str]) -> Found | None:
     return Found(choices[words.index(said.word)], "yes/no: said") if said and said.firm and said.word in words else None
 
 
-def _refusal(text: str) -> Found:
+def _refusal(text: str, choices: Sequence[str] = ()) -> Found:
+    """What is typed for a refusal: the choice that says the same where there is one ("can't tell")."""
+    for choice in choices:
+        if refuses(choice):
+            return Found(choice, "refusal: a choice", guessed=True)
     return Found(typed_for_refusal(text), "refused", answered=False)
 
 
-def _by_letter(text: str, choices: Sequence[str]) -> Found | None:
-    letter = named_letter(text, len(choices))
-    if letter is None:
-        return None
+def _undecided(text: str) -> Found:
+    """A refusal after several letters were weighed ("if it is larger, (A), else (B)")."""
+    typed = typed_for_refusal(text)
+    return Found("Cannot determine" if typed == "N/A" else typed, "refused", answered=False)
+
+
+def _by_letter(letter: Letter, text: str, choices: Sequence[str]) -> Found:
     following = text[letter.end : letter.end + 60].split("\n", 1)[0]
     if is_yes_no(choices):
         said = _FOLLOWING_YES_NO.match(following)
@@ -153,6 +184,9 @@ def _yes_or_no(text: str, *, continued: bool) -> Found:
         return Found(said.word, "yes/no: said", guessed=not said.firm or refuses(text))
     if refuses(text):
         return _refusal(text)
+    stated = _ANSWER_IS.findall(text) if continued else []
+    if stated:
+        return Found(stated[-1], "text: stated")
     number = given_number(text) if continued else None
     if number is not None:
         return Found(number.text, number.rule)
@@ -170,8 +204,8 @@ def _by_number(text: str, choices: Sequence[str]) -> Found:
         return Found(text if len(text) <= 200 else "N/A", "nothing found", answered=False)
     for choice in choices:
         numbers = [number.text for number in numbers_in(choice)]
-        if len(numbers) == 1 and float(numbers[0]) == float(given.text):
-            return Found(choice, "number: equal", guessed=given.rule in ("number: word", "number: compared"))
+        if len(numbers) == 1 and given.single and float(numbers[0]) == float(given.text):
+            return Found(choice, "number: equal", guessed=given.rule in DOUBTFUL_NUMBERS)
     return Found(given.text, given.rule)
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from specs_eval.task import Score
+from specs_eval.task import JUDGE_FAILED, Score
 from specs_eval.tasks.answers.canonical import canonical
 from specs_eval.tasks.answers.numbers import NUMBER_WORDS
-from specs_eval.tasks.answers.reading import match_choice
+from specs_eval.tasks.answers.reading import FIRM_RULES, match_choice
 from specs_eval.tasks.answers.refusals import is_no_answer
 from specs_eval.tasks.formats.extraction import extract_answer
 from specs_eval.tasks.formats.styles import AnswerFormat
-from specs_eval.tasks.mathvista.extraction import extract
+from specs_eval.tasks.mathvista.extraction import extract, own_part
 from specs_eval.tasks.mathvista.scoring import Problem, decide, normalise, plain_text, quick_extraction
 from specs_eval.tasks.profiles import NO_ANSWER
+
+if TYPE_CHECKING:
+    from specs_eval.tasks.judging import JudgeReply
 
 FREE_CREDIT = "no answer; the official code counts the choice nearest to nothing"
 NAMES_NO_CHOICE = "the answer is none of the choices"
@@ -59,6 +63,13 @@ def score_official(extraction: Extraction, problem: Problem) -> Score:
     return Score(float(decision.correct), _stored(decision.prediction), rule, reason, metrics)
 
 
+def score_judged(reply: JudgeReply, model: str, problem: Problem) -> Score:
+    """The official decision on what a judge typed as the answer; None when it typed nothing."""
+    if reply.text is None:
+        return Score(None, rule=JUDGE_FAILED, reason=reply.error or "the judge gave no reply")
+    return score_official(Extraction(reply.text, f"judge {model}"), problem)
+
+
 def score_reasoning(text: str, problem: Problem, asked: AnswerFormat | None = None) -> Score:
     """The answer in the asked format, in any known one, or by the plain rules; no answer earns nothing."""
     found = extract_answer(text, asked)
@@ -91,7 +102,9 @@ def _answer_of(answer: str, problem: Problem) -> tuple[str | None, str]:
 
 
 def _choice_of(answer: str, problem: Problem) -> tuple[str | None, str]:
-    match = match_choice(answer, problem.choices)
+    match = match_choice(own_part(answer), problem.choices)
+    if not match.answered or match.rule not in FIRM_RULES:
+        match = match_choice(answer, problem.choices)
     if not match.answered:
         return None, NO_ANSWER
     return None if match.index is None else problem.choices[match.index], match.rule
@@ -103,17 +116,23 @@ def _number_of(answer: str, problem: Problem) -> tuple[str | None, str]:
         return normalise(NUMBER_WORDS[word], problem)[0], "number word"
     fraction = _FRACTION.fullmatch(answer) if len(answer) <= 100 else None
     if fraction is not None:
-        numerator, denominator = (int(part) for part in fraction.groups()[1:] if part)
-        value = numerator / denominator if denominator else None
-        text = None if value is None else f"{fraction.group(1)}{value!r}"
-        return normalise(text, problem)[0], "fraction"
+        return normalise(_quotient(fraction), problem)[0], "fraction"
     plain, rule = normalise(answer, problem)
     if plain is not None:
         return plain, rule
-    found = extract(answer, problem)
+    found = extract(own_part(answer), problem)
+    if found.rule not in FIRM_RULES:
+        found = extract(answer, problem)
     if not found.answered or found.guessed:
         return None, NO_ANSWER
-    return normalise(found.text, problem)[0], found.rule
+    part = _FRACTION.fullmatch(found.text) if len(found.text) <= 100 else None
+    return normalise(found.text if part is None else _quotient(part), problem)[0], found.rule
+
+
+def _quotient(fraction: re.Match[str]) -> str | None:
+    """The value of a matched fraction as Python prints it; None: it has none."""
+    numerator, denominator = (int(part) for part in fraction.groups()[1:] if part)
+    return f"{fraction.group(1)}{numerator / denominator!r}" if denominator else None
 
 
 def _list_of(answer: str, problem: Problem) -> tuple[str | None, str]:

@@ -7,26 +7,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from specs_eval.chat import ImagePart, text_of, user_chat
 from specs_eval.errors import TaskDataError
 from specs_eval.splits import VALUE_SEPARATOR
 from specs_eval.task import Sample, Score
 from specs_eval.tasks.benchmark_data import Source, image_part, load_records
-from specs_eval.tasks.judging import Judge
 from specs_eval.tasks.mathvista.judge_prompt import extraction_prompt
 from specs_eval.tasks.mathvista.profiles import (
-    Extraction,
     official_extraction,
     score_answer,
+    score_judged,
     score_official,
     score_reasoning,
 )
 from specs_eval.tasks.mathvista.prompts import PromptStyle, build_prompt, build_question
 from specs_eval.tasks.mathvista.scoring import Problem, parse_problem, quick_extraction
-from specs_eval.tasks.profiles import Profile
+from specs_eval.tasks.profiles import Profile, judge_mark
 from specs_eval.tasks.sample_sets import content_hash, fixed_random_order
+
+if TYPE_CHECKING:
+    from specs_eval.tasks.judging import Judge
 
 Split = Literal["testmini", "test"]
 
@@ -53,7 +55,9 @@ class MathVista:
         self.data_dir = data_dir
         self.profile: Profile = profile
         self.prompt: PromptStyle = prompt
-        self.judge = judge
+        # Only the official path asks a model: under other rules a judge changes nothing, and is no part of the version.
+        self.judge = judge if profile == "official" else None
+        self.scoring_threads = 1 if self.judge is None else self.judge.options.concurrency
         suffix = "" if prompt == "query" else f"_{prompt}"
         self.name = f"mathvista{suffix}" if split == "testmini" else f"mathvista_test{suffix}"
 
@@ -65,8 +69,7 @@ class MathVista:
     @property
     def scoring_version(self) -> str:
         """The part of the version that names the rules; the rest is a hash of what is asked."""
-        judge = "" if self.judge is None else f"-judge:{self.judge.options.model}"
-        return f"{SCORING_VERSION}-{self.profile}{judge}"
+        return f"{SCORING_VERSION}-{self.profile}{judge_mark(self.judge)}"
 
     def samples(self) -> Sequence[Sample]:
         """All questions in a fixed shuffled order, so that every prefix is a random sample of the split."""
@@ -88,14 +91,9 @@ class MathVista:
         if self.profile == "reasoning":
             return score_reasoning(response, problem)
         if self.judge is not None and quick_extraction(response, problem) is None:
-            return self._score_judged(self.judge, sample, problem, response)
+            prompt = extraction_prompt(text_of(sample.chat).removeprefix("<image>\n"), response)
+            return score_judged(self.judge.ask(prompt), self.judge.options.model, problem)
         return score_official(official_extraction(response, problem), problem)
-
-    def _score_judged(self, judge: Judge, sample: Sample, problem: Problem, response: str) -> Score:
-        reply = judge.ask(extraction_prompt(text_of(sample.chat).removeprefix("<image>\n"), response))
-        if reply.text is None:
-            return Score(None, rule="judge failed", reason=reply.error)
-        return score_official(Extraction(reply.text, f"judge {judge.options.model}"), problem)
 
     def score_answer(self, sample: Sample, answer: str) -> Score:
         """The reasoning profile on an answer that was extracted already."""

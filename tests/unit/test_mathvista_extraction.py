@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from specs_eval.tasks.answers.canonical import canonical
-from specs_eval.tasks.answers.choices import mentions, named_letter
+from specs_eval.tasks.answers.choices import by_words, mentions, named_letter
 from specs_eval.tasks.answers.numbers import given_number, numbers_in
 from specs_eval.tasks.answers.reading import match_choice
 from specs_eval.tasks.answers.refusals import is_no_answer, refuses, says_none, typed_for_refusal
 from specs_eval.tasks.mathvista.extraction import extract
+from specs_eval.tasks.mathvista.profiles import score_reasoning
 from specs_eval.tasks.mathvista.scoring import Problem, decide, parse_problem
 
 PUBLIC = Path(__file__).parents[3] / "shared/data/public/mathvista.jsonl"
@@ -21,6 +22,8 @@ ANGLES = Problem("multi_choice", "text", "40°", ("30°", "40°", "60°", "20√
 YES_NO = Problem("multi_choice", "text", "no", ("yes", "no"))
 ANIMALS = Problem("multi_choice", "text", "bear", ("lion", "brown bear", "bear", "cannot be determined"))
 INTEGER = Problem("free_form", "integer", "4")
+YEAR = Problem("free_form", "integer", "2011", question="Which year had the highest share?")
+LONG = "The problem cannot be solved with these."
 LIST = Problem("free_form", "list", "[1, 2]")
 
 
@@ -49,6 +52,34 @@ LIST = Problem("free_form", "list", "[1, 2]")
         ("Between 2007 and 2008.", LIST, "[2007, 2008]"),
         ("The answer is: Cannot be determined.", YES_NO, "Cannot be determined"),
         ("The text does not provide information needed to answer the question.", YES_NO, None),
+        ("Choices:\nA. 10°\n\nSolution: C.", ANGLES, "C"),
+        ("It could be (A) or (C).\n\nAltogether it must be **(B) 40°**, as said.", ANGLES, "40°"),
+        ("The options are A, B, C, D. The angle is 60°.", ANGLES, "60°"),
+        ("Solution: C.", ANGLES, "C"),
+        ("The correct option is N/A.", ANGLES, "N/A"),
+        ("With 30° twice, we get more. Therefore, the angle is 75 degrees.", ANGLES, "75"),
+        ("If x is big it is (A). If x is small it is (B). We cannot determine x.", YES_NO, "Cannot determine"),
+        ("It is (A), hmm, or not available; no: the answer is (B).", ANGLES, "B"),
+        ("Nobody could say, it is not possible to tell.", ANIMALS, "cannot be determined"),
+        ("The question is incomplete as there is no drawing. Please add it.", YES_NO, "Incomplete question."),
+        ("The question seems to be incomplete. Please add it.", YES_NO, "The question is incomplete."),
+        ("The question does not provide enough facts. Hence, the problem cannot be solved with these.", YES_NO, LONG),
+        ("The text does not say it. Therefore, nobody can answer, it is impossible.", YES_NO, "N/A"),
+        ("(A) yes\n\nQuestion: What share is red?\nSolution: 3 of 4.\nTherefore, the share is 3/4.", YES_NO, "3/4"),
+        ("yes\n\nQuestion: Which is the tallest?\nSolution: Of 3 trees, the answer is Oak.", YES_NO, "Oak"),
+        ("(A) 30°\n\nHint: go on\nChoices:\n(A) 1\n\nAnswer: (C) 3\n\nHint: go on", ANGLES, "C"),
+        ("(B) 40°\n\nQuestion: Which?\nA. red\nB. blue\nC. green\n\nPlease choose.", ANGLES, "40°"),
+        ("The picture is at images/77.jpg. There are 4.", INTEGER, "4"),
+        ("f(3) = (2)3 ≈ 8", INTEGER, "8"),
+        ("The field at $r=2.00R$ is 0.5 N.", INTEGER, "0.5"),
+        ("Three boxes hold at least one ball.", INTEGER, "3"),
+        ("A non-zero share, four in all.", INTEGER, "4"),
+        ("It took from 13-18 days.", INTEGER, "13-18"),
+        ("It fell most between 2000 and 2005.", YEAR, "2000 and 2005"),
+        ("It was highest in 2011, with 94 % of all.", YEAR, "2011"),
+        ("It was highest in 2011, with 94 % of all.", INTEGER, "94"),
+        ("Tom pays S23.", INTEGER, "23"),
+        ("Say there are 10 and 5 go. Without more facts we cannot provide an answer.", INTEGER, "N/A"),
     ],
 )
 def test_what_is_typed_for_a_response(response: str, asked: Problem, typed: str | None) -> None:
@@ -61,6 +92,54 @@ def test_refusals_are_not_answers() -> None:
             assert not extract(text, asked).answered, (text, asked)
     assert refuses("None of the options match.") and says_none("N/A.") and not says_none("no")
     assert is_no_answer("Insufficient information") and typed_for_refusal("") == "N/A"
+
+
+def test_a_list_of_options_is_no_answer_but_one_of_them_may_be_named() -> None:
+    listed = "(A) 30°\n(B) 40°\n(C) 60°\n(D) 70°"
+    assert not extract(listed, ANGLES).answered and match_choice(listed, ANGLES.choices).index is None
+    assert not extract("80°\n(E) 90°\n(F) 100°\n(A) 30°\n(B) 40°\n(C", ANGLES).answered
+    for chosen in ("Answer: B", "I take the second: **B**"):
+        assert match_choice(f"{listed}\n{chosen}", ANGLES.choices).index == 1, chosen
+    assert match_choice("(A) 30° is too small\n(C) 60°", ANGLES.choices).index == 2
+
+
+def test_bold_options_of_a_list_are_not_stated() -> None:
+    letter = named_letter("**A.** 30°\n**B.** 40°\n**C.** 60°\nI think that option B fits.", 3)
+    assert letter is not None and (letter.letter, letter.rule) == ("B", "letter: mentioned")
+    boxed = named_letter("Options A and C are close, so \\boxed{\\text{(B) } 40°}", 3)
+    assert boxed is not None and (boxed.letter, boxed.rule) == ("B", "letter: bold")
+    assert named_letter("Pour solution A, then wait.", 3) is None
+
+
+def test_a_choice_is_found_by_all_of_its_words() -> None:
+    choices = ("Crickets will grow", "Mice will grow", "None of it")
+    assert by_words("The crickets population will probably grow. Mice are not concerned.", choices) == 0
+
+
+def test_fractions_and_ranges_are_no_integers_and_never_half_of_one() -> None:
+    half = Problem("free_form", "float", "0.8", precision=1)
+    assert score_reasoning("So the share is 3/4.", half).score == 1
+    assert score_reasoning("So the share is 3/0.", half).score == 0
+    for gold in ("3", "4"):
+        assert score_reasoning("So the share is 3/4.", Problem("free_form", "integer", gold)).score == float(
+            gold == "0"
+        )
+    assert score_reasoning("It took 13-18 days.", Problem("free_form", "integer", "18")).score == 0
+
+
+def test_what_a_model_goes_on_to_ask_itself_is_not_its_answer_under_reasoning() -> None:
+    further = "\n\nQuestion: And the other angle?\nThe answer is (A)."
+    assert score_reasoning(f"The answer is (B).{further}", ANGLES).score == 1
+    assert score_reasoning("The answer is 4.\n\nQuestion: And cars?\nThe answer is 9.", INTEGER).score == 1
+    restated = "There are 9 things.\n\nQuestion: How many cars?\nThe answer is 4."
+    assert score_reasoning(restated, INTEGER).score == 1
+
+
+def test_a_refusal_earns_nothing_under_reasoning_even_where_a_choice_says_the_same() -> None:
+    asked = Problem("multi_choice", "text", "can't tell", ("decrease", "can't tell", "increase"))
+    assert extract("I'm unable to view images.", asked).text == "can't tell"
+    assert score_reasoning("I'm unable to view images.", asked).score == 0
+    assert score_reasoning("can't tell", asked).score == 1
 
 
 def test_a_choice_that_is_a_refusal_can_be_chosen() -> None:
@@ -119,4 +198,4 @@ def test_agreement_with_the_recorded_extractions_does_not_fall() -> None:
             agreed.setdefault(row["answer_type"], []).append(same)
     shares = {kind: sum(values) / len(values) for kind, values in agreed.items()}
     assert len(agreed["all"]) == 7626
-    assert shares["all"] >= 0.96 and shares["text"] >= 0.935 and shares["integer"] >= 0.99
+    assert shares["all"] >= 0.9675 and shares["text"] >= 0.948 and shares["integer"] >= 0.994
