@@ -21,7 +21,7 @@ from specs_eval.errors import ConfigError
 MAX_STAKE = 0.9
 """Largest share of the wealth that can be lost on one value: below 1, so that no value ruins a true bet for ever."""
 
-PRIOR_UNITS = 30
+PRIOR_UNITS = 20
 """How many values the prior guess of the variance counts for."""
 
 
@@ -78,6 +78,19 @@ class Bets:
     def __post_init__(self) -> None:
         if not self.effects or min(self.effects) <= 0:
             raise ConfigError("bets need at least one effect, each above 0")
+
+
+def bets_on(margin: float, variance: float | None = None) -> Bets:
+    """What a gate bets on: a mean that is a little more than the margin, or twice the margin, away from its bound.
+
+    A candidate that equals its baseline is one margin away from "may drop by the margin", one that is better or worse by it
+    none or two. Somewhat more than one margin decides sooner where the truth is one or two, and hardly later where it is one.
+
+    Args:
+        margin: distance from the bound that matters, > 0.
+        variance: first guess of the variance of a unit; None: see `Bets`.
+    """
+    return Bets((1.2 * margin, 2 * margin), variance)
 
 
 def log_wealth(units: Units, mean: float, bets: Bets) -> FloatArray:

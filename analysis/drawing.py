@@ -21,7 +21,7 @@ import numpy as np
 from specs_eval.analysis.samples import IntArray, label_codes
 from specs_eval.errors import ConfigError
 
-DEFAULT_BLOCK = 16
+DEFAULT_BLOCK = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
