@@ -47,8 +47,8 @@ class ImagePart:
         header = f"{self.source.mode}:{self.source.size[0]}x{self.source.size[1]}:".encode()
         return hashlib.sha256(header + self.source.tobytes()).hexdigest()
 
-    def load(self) -> Image:
-        """Decode to RGB.
+    def load(self, *, on_white: bool = False) -> Image:
+        """Decode to RGB; what is transparent keeps its hidden color unless it is to be laid on white.
 
         Raises:
             GenerationError: the file is missing, not an image, truncated, or larger than MAX_IMAGE_PIXELS.
@@ -58,14 +58,23 @@ class ImagePart:
         where = self.source if isinstance(self.source, Path) else "the image in memory"
         try:
             if isinstance(self.source, PILImage.Image):
-                return self.source.convert("RGB")
+                return _rgb(self.source, on_white)
             stream = io.BytesIO(self.source) if isinstance(self.source, bytes) else self.source
             with PILImage.open(stream) as image:
                 if image.width * image.height > MAX_IMAGE_PIXELS:
                     raise GenerationError(f"{where} has {image.width} x {image.height} pixels; refused as a bomb")
-                return image.convert("RGB")
+                return _rgb(image, on_white)
         except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
             raise GenerationError(f"image does not decode: {where}: {error}") from error
+
+
+def _rgb(image: Image, on_white: bool) -> Image:
+    if not on_white or not ("A" in image.getbands() or "transparency" in image.info):
+        return image.convert("RGB")
+    from PIL import Image as PILImage
+
+    layer = image.convert("RGBA")
+    return PILImage.alpha_composite(PILImage.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
 
 Part = TextPart | ImagePart

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from specs_eval.chat import user_chat
 from specs_eval.errors import StoreError
 from specs_eval.files import write_atomic, write_text_atomic
+from specs_eval.in_order import in_order
 from specs_eval.journal import encode
 from specs_eval.locking import OnWait
-from specs_eval.records import Rollout, RunIdentity, SampleRecord, valid_text
-from specs_eval.runner import score_response
+from specs_eval.records import Rollout, RunIdentity, SampleRecord
+from specs_eval.runner import scored_again, scoring_threads
 from specs_eval.store import RunStore, StoredRun
-from specs_eval.task import Sample, Task
+from specs_eval.task import JUDGE_FAILED, Sample, Task
 
 NOT_SCORED = ("generation failed",)
 """Rollouts with these rules have no response that could be scored."""
@@ -63,6 +64,11 @@ class Rescored:
         return sum(means) / len(means) if means else None
 
     @property
+    def n_judge_failed(self) -> int:
+        """Rollouts that only a judge failed to score."""
+        return sum(rollout.rule == JUDGE_FAILED for rollout in self.rollouts)
+
+    @property
     def before(self) -> float | None:
         """The mean score as stored."""
         after = {(rollout.sample_id, rollout.rollout): rollout.score for rollout in self.rollouts}
@@ -91,9 +97,13 @@ def rescore(run: StoredRun, task: Task, samples: Mapping[str, Sample] | None = N
         if rollout.sample_id in stored and (key not in best or best[key].failed):
             best[key] = rollout
     rescored, changes, n_updated = [], [], 0
-    for old in best.values():
+
+    def again(old: Rollout) -> Rollout:
         sample = asked.get(old.sample_id)
-        new = old if old.rule in NOT_SCORED or sample is None else _scored_again(task, sample, old)
+        return old if old.rule in NOT_SCORED or sample is None else scored_again(task, sample, old)
+
+    groups = ([old] for old in best.values())
+    for old, (new,) in zip(best.values(), in_order(groups, again, scoring_threads(task)), strict=True):
         rescored.append(new)
         n_updated += new != old
         if new.score != old.score:
@@ -115,16 +125,19 @@ def sample_of(record: SampleRecord) -> Sample:
     )
 
 
-def _scored_again(task: Task, sample: Sample, old: Rollout) -> Rollout:
-    score = score_response(task, sample, old.response)
-    return replace(
-        old,
-        score=score.score,
-        answer=None if score.answer is None else valid_text(score.answer),
-        rule=score.rule,
-        reason=None if score.reason is None else valid_text(score.reason),
-        metrics=dict(score.metrics),
-    )
+def would_lose_scores(store: RunStore, rescored: Rescored, task_version: str) -> bool:
+    """Whether saving would put failures of a judge in the place of scores that it gave before."""
+    there = store.find(_identity(rescored.run, task_version))
+    if there is None or not rescored.n_judge_failed:
+        return False
+    scored = {(rollout.sample_id, rollout.rollout) for rollout in there.rollouts() if not rollout.failed}
+    failed = (rollout for rollout in rescored.rollouts if rollout.rule == JUDGE_FAILED)
+    return any((rollout.sample_id, rollout.rollout) in scored for rollout in failed)
+
+
+def _identity(run: StoredRun, task_version: str) -> RunIdentity:
+    old = run.manifest
+    return RunIdentity(old.checkpoint, old.task, task_version, old.sampling, old.backend)
 
 
 def save(store: RunStore, rescored: Rescored, task_version: str, *, keep_old: bool, on_wait: OnWait) -> StoredRun:
@@ -144,7 +157,7 @@ def save(store: RunStore, rescored: Rescored, task_version: str, *, keep_old: bo
     same = task_version == old.task_version
     if same and not rescored.n_updated:
         return rescored.run
-    identity = RunIdentity(old.checkpoint, old.task, task_version, old.sampling, old.backend)
+    identity = _identity(rescored.run, task_version)
     records = list(rescored.run.samples().values())
     with store.open_run(
         identity,

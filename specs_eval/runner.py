@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol
 
 from specs_eval.backends.base import Backend, Request, Response
 from specs_eval.chat import chat_digest, images_of, text_of
 from specs_eval.checkpoints import Checkpoint
 from specs_eval.environment import describe_environment
-from specs_eval.errors import CheckpointError, ConfigError, GenerationError, SpecsEvalError
+from specs_eval.errors import CheckpointError, ConfigError, GenerationError, SpecsEvalError, StoreError
+from specs_eval.in_order import in_order
 from specs_eval.records import CheckpointRecord, Rollout, RunIdentity, SampleRecord, SamplingRecord, valid_text
 from specs_eval.sampling import SamplingSpec, noise_key
 from specs_eval.store import OpenRun, RunStore, StoredRun
@@ -178,14 +179,12 @@ def _answer(
     started = time.monotonic()
     if owed:
         by_id = {sample.sample_id: sample for sample in samples}
+        _judge_again(run, by_id, task, observer)
         first = 0
         for unit in run.manifest.rollout_units:
             requests = owed_requests(samples, run, task.name, range(first, unit), engine)
-            for asked, responses in engine.ready().generate(requests, spec) if requests else ():
-                sample = by_id[asked.sample_id]
-                rollouts = [
-                    _rollout(task, sample, r) for r in responses if (sample.sample_id, r.rollout) not in run.done
-                ]
+            responses = _responses(requests, by_id, run, spec, engine)
+            for rollouts in in_order(responses, lambda pair: _rollout(task, *pair), scoring_threads(task)):
                 run.append(rollouts)
                 observer.rollouts_done(
                     len(rollouts), sum(r.n_tokens or 0 for r in rollouts), sum(r.failed for r in rollouts)
@@ -197,6 +196,30 @@ def _answer(
         stored = StoredRun(run.directory, run.manifest)
     observer.run_finished(stored)
     return stored
+
+
+def scoring_threads(task: Task) -> int:
+    """How many responses of a task are scored at a time: one, unless its scoring waits for others."""
+    return int(getattr(task, "scoring_threads", 1))
+
+
+def _responses(
+    requests: Sequence[Request], samples: Mapping[str, Sample], run: OpenRun, spec: SamplingSpec, engine: _LazyEngine
+) -> Iterator[list[tuple[Sample, Response]]]:
+    """The responses that are owed, sample by sample as the engine gives them."""
+    for asked, responses in engine.ready().generate(requests, spec) if requests else ():
+        sample = samples[asked.sample_id]
+        yield [(sample, r) for r in responses if not run.has_response(sample.sample_id, r.rollout)]
+
+
+def _judge_again(run: OpenRun, samples: Mapping[str, Sample], task: Task, observer: Observer) -> None:
+    """Score stored responses that only a judge failed to score: the model has answered already."""
+    waiting = [[rollout] for rollout in run.unjudged.values() if rollout.sample_id in samples]
+    again = in_order(waiting, lambda old: scored_again(task, samples[old.sample_id], old), scoring_threads(task))
+    for old, new in zip(waiting, again, strict=True):
+        if new != old:
+            run.append(new)
+        observer.rollouts_done(1, 0, int(new[0].failed))
 
 
 def owed_requests(
@@ -212,7 +235,7 @@ def owed_requests(
     requests = []
     for start in range(0, len(samples), size):
         block = samples[start : start + size]
-        if any((sample.sample_id, number) not in run.done for sample in block for number in unit):
+        if any(not run.has_response(sample.sample_id, number) for sample in block for number in unit):
             for sample in block:
                 key = noise_key(task_name, sample.sample_id)
                 requests.append(Request(sample.sample_id, key, sample.chat, tuple(unit)))
@@ -238,28 +261,47 @@ def _rollout(task: Task, sample: Sample, response: Response) -> Rollout:
         score = Score(None, rule="generation failed", reason=response.error)
     else:
         score = score_response(task, sample, response.text)
-    return Rollout(
+    rollout = Rollout(
         sample_id=sample.sample_id,
         rollout=response.rollout,
         response=valid_text(response.text),
-        score=score.score,
-        answer=None if score.answer is None else valid_text(score.answer),
-        rule=score.rule,
-        reason=None if score.reason is None else valid_text(score.reason),
+        score=None,
         finish_reason=response.finish_reason,
         n_tokens=response.n_tokens,
         entropy=response.entropy,
         nucleus=response.nucleus,
         nucleus_sizes=response.nucleus_sizes,
         entropies=response.entropies,
+    )
+    return _with_score(rollout, score)
+
+
+def scored_again(task: Task, sample: Sample, rollout: Rollout) -> Rollout:
+    """The same rollout with the task's score of its response."""
+    return _with_score(rollout, score_response(task, sample, rollout.response))
+
+
+def _with_score(rollout: Rollout, score: Score) -> Rollout:
+    return replace(
+        rollout,
+        score=score.score,
+        answer=None if score.answer is None else valid_text(score.answer),
+        rule=score.rule,
+        reason=None if score.reason is None else valid_text(score.reason),
         metrics=dict(score.metrics),
     )
 
 
 def score_response(task: Task, sample: Sample, text: str) -> Score:
-    """The task's score; a scorer that raises leaves the rollout unscored: the one boundary around foreign scorers."""
+    """The task's score; a scorer that raises leaves the rollout unscored: the one boundary around foreign scorers.
+
+    Raises:
+        StoreError: a judge's replies cannot be kept.
+    """
     try:
         return task.score(sample, text)
+    except StoreError:
+        raise
     except Exception as error:  # noqa: BLE001 - one sample must not end a run
         logger.warning("%s: scorer failed on %s: %r", task.name, sample.sample_id, error)
         return Score(None, rule="scorer failed", reason=f"{type(error).__name__}: {error}"[:500])

@@ -28,6 +28,7 @@ from specs_eval.files import write_atomic, write_text_atomic
 from specs_eval.journal import Journal
 from specs_eval.locking import OnWait, RunLock
 from specs_eval.records import SCHEMA_VERSION, Rollout, RunIdentity, RunManifest, RunResults, SampleRecord
+from specs_eval.task import JUDGE_FAILED
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -187,6 +188,8 @@ class OpenRun:
         self.samples = samples
         self.done: set[tuple[str, int]] = set()
         """(sample id, rollout) with a score; failed ones are owed again."""
+        self.unjudged: dict[tuple[str, int], Rollout] = {}
+        """Rollouts with a response that only a judge failed to score: it is owed the judge, not the model."""
         self._lock = lock
         self._journal = Journal(directory / "journal.jsonl")
         self._failed: set[tuple[str, int]] = set()
@@ -238,6 +241,10 @@ class OpenRun:
         outputs = (self.directory / name for name in ("rollouts.parquet", "results.json"))
         return self.manifest.status == "complete" and all(path.exists() for path in outputs)
 
+    def has_response(self, sample_id: str, rollout: int) -> bool:
+        """Whether the model need not be asked (again)."""
+        return (sample_id, rollout) in self.done or (sample_id, rollout) in self.unjudged
+
     @property
     def n_failed(self) -> int:
         """Rollouts that were tried and have no score."""
@@ -259,6 +266,10 @@ class OpenRun:
     def _count(self, rollout: Rollout) -> None:
         key = (rollout.sample_id, rollout.rollout)
         (self._failed if rollout.failed else self.done).add(key)
+        if rollout.rule == JUDGE_FAILED and key not in self.done:
+            self.unjudged[key] = rollout
+        else:
+            self.unjudged.pop(key, None)
 
 
 def _plan(

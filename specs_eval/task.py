@@ -11,6 +11,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from specs_eval.chat import Chat
 
+JUDGE_FAILED = "judge failed"
+"""Rule of a score that is None because a judge could not be asked or gave nothing usable: the response is good, so that
+the same command asks again instead of generating again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -51,7 +55,11 @@ class Score:
 
 @runtime_checkable
 class Task(Protocol):
-    """A benchmark, or a view of one."""
+    """A benchmark, or a view of one.
+
+    A task whose scoring waits for others (a judge) may also have ``scoring_threads``: so many responses are then scored
+    at a time, in threads.
+    """
 
     name: str
     """Short name, as typed after ``--tasks``."""

@@ -1,32 +1,34 @@
 """Asking a judge: any OpenAI-compatible endpoint, with limits on everything and nothing hidden.
 
-Standard library only. A request is tried a limited number of times, replies are kept on disk, tokens are counted, and
-a failure is a reply with an error: whoever asked leaves the sample unscored.
+Standard library only. A request is tried a limited number of times, replies are kept, tokens are counted, and a failure
+is a reply with an error: whoever asked leaves the sample unscored.
 """
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import json
+import math
 import os
+import random
 import threading
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from specs_eval.errors import ConfigError
+from specs_eval.errors import ConfigError, GenerationError
 from specs_eval.files import write_text_atomic
+from specs_eval.tasks.judge_questions import Question
+from specs_eval.tasks.judge_transport import NoCompletion, complete, shown_address
 
-MAX_REPLY_BYTES = 1_000_000
-MAX_PROMPT_CHARS = 100_000
-"""Of a longer prompt the beginning and the end are sent."""
-_TRY_AGAIN = frozenset((408, 409, 425, 429, 500, 502, 503, 504))
+MAX_WAIT = 120.0
+"""Seconds before the next try at most; an endpoint that asks for more is not waited for."""
+GIVE_UP_AFTER = 20
+"""So many questions in a row without a reply, and only one in so many is still sent: a judge that is down must not hold
+up a run for hours."""
+MAX_REMEMBERED = 10_000
+"""Replies that are kept in memory, for equal responses to one sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +41,25 @@ class JudgeOptions:
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable with the key; may be unset for local servers."""
     concurrency: int = 8
+    """Requests at a time, over all threads."""
     attempts: int = 4
     """Tries a request, the first included."""
     timeout: float = 60.0
     """Seconds a try."""
-    max_tokens: int = 256
     cache: Path | None = None
-    """Folder of kept replies; None: keep none."""
+    """Folder of kept replies; None: keep none on disk."""
+    price: tuple[float, float] | None = None
+    """For a million prompt tokens and a million completion tokens, in any currency."""
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
-            raise ConfigError(f"--judge must be an http(s) address such as http://localhost:8000/v1, not {self.url!r}")
-        if not self.model:
+            raise ConfigError("--judge must be an http(s) address such as http://localhost:8000/v1")
+        if not self.model or not self.model.isprintable():
             raise ConfigError("--judge needs --judge-model: the name that the endpoint serves")
         if self.concurrency < 1 or self.attempts < 1 or self.timeout <= 0:
             raise ConfigError("a judge needs at least one connection, one attempt and some time")
+        if self.price is not None and not all(0 <= price < math.inf for price in self.price):
+            raise ConfigError("--judge-price takes two numbers of at least 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +67,12 @@ class JudgeReply:
     """What came back."""
 
     text: str | None
-    """None: no reply, see error."""
+    """None: no reply that answers the question, see error."""
     error: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached: bool = False
+    """Whether it was known already and nothing was paid for it."""
 
 
 @dataclass(slots=True)
@@ -73,138 +80,171 @@ class JudgeCost:
     """What asking cost so far."""
 
     n_asked: int = 0
+    """Questions; those that were answered from kept replies included."""
     n_cached: int = 0
     n_failed: int = 0
     n_tries: int = 0
+    """Requests that were sent."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+    def amount(self, price: tuple[float, float]) -> float:
+        """The tokens' cost at a price for a million of either."""
+        return (self.prompt_tokens * price[0] + self.completion_tokens * price[1]) / 1e6
 
 
 class Judge:
     """A chat model that is asked single questions at temperature 0. Safe to use from several threads."""
 
-    def __init__(self, options: JudgeOptions, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        options: JudgeOptions,
+        *,
+        sleep: Callable[[float], object] | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
         self.options = options
         self.cost = JudgeCost()
-        self._sleep = sleep
+        self._key = _key(options.key_variable)
+        self._stopped = threading.Event()
+        self._sleep = sleep or self._stopped.wait
+        self._jitter = jitter
         self._lock = threading.Lock()
+        self._connections = threading.Semaphore(options.concurrency)
+        self._replies: OrderedDict[str, Future[JudgeReply]] = OrderedDict()
+        self._down_for = 0
+        """Questions in a row that an endpoint that seems to be down left without a reply."""
+        if options.cache is not None:
+            try:
+                options.cache.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigError(f"cannot write the judge's cache {options.cache}: {error.strerror}") from error
 
-    def ask_all(self, prompts: Sequence[str]) -> list[JudgeReply]:
-        """Replies in the order of the prompts, at most `concurrency` at a time; equal prompts are asked once."""
-        different = list(dict.fromkeys(prompts))
-        with ThreadPoolExecutor(self.options.concurrency) as pool:
-            replies = dict(zip(different, pool.map(self.ask, different), strict=True))
-        return [replies[prompt] for prompt in prompts]
+    def stop(self) -> None:
+        """Try nothing again and ask nothing new: the user has had enough."""
+        self._stopped.set()
 
-    def ask(self, prompt: str) -> JudgeReply:
-        """One question; never raises for what the endpoint does."""
-        if len(prompt) > MAX_PROMPT_CHARS:
-            prompt = f"{prompt[: MAX_PROMPT_CHARS // 2]}\n...\n{prompt[-MAX_PROMPT_CHARS // 2 :]}"
-        request = {
-            "model": self.options.model,
-            "messages": [{"role": "user", "content": prompt.encode("utf-8", "replace").decode()}],
-            "temperature": 0,
-            "max_tokens": self.options.max_tokens,
-        }
-        body = json.dumps(request, sort_keys=True).encode()
-        kept = self._kept(body)
-        reply = self._kept_reply(kept) or self._tried(body)
-        if kept is not None and reply.text is not None and not reply.cached:
-            facts = {
-                "text": reply.text,
-                "prompt_tokens": reply.prompt_tokens,
-                "completion_tokens": reply.completion_tokens,
-            }
-            write_text_atomic(kept, json.dumps(facts))
+    def ask(self, question: Question | str) -> JudgeReply:
+        """One question; never raises for what the endpoint does. An equal one that is on its way is waited for.
+
+        Raises:
+            StoreError: the cache cannot be written.
+        """
+        if isinstance(question, str):
+            question = Question(question)
+        key = question.key(self.options.model)
+        with self._lock:
+            known = self._replies.get(key)
+            if known is None:
+                mine = self._replies[key] = Future()
+                while len(self._replies) > MAX_REMEMBERED:
+                    self._replies.popitem(last=False)
+        reply = self._answered(key, question, mine) if known is None else replace(known.result(), cached=True)
         self._count(reply)
         return reply
+
+    def _answered(self, key: str, question: Question, mine: Future[JudgeReply]) -> JudgeReply:
+        try:
+            reply = self._kept(key, question) or self._asked(key, question)
+        except BaseException as error:
+            mine.set_exception(error)
+            self._forget(key, mine)
+            raise
+        mine.set_result(reply)
+        if reply.text is None:
+            self._forget(key, mine)
+        return reply
+
+    def _forget(self, key: str, mine: Future[JudgeReply]) -> None:
+        with self._lock:
+            if self._replies.get(key) is mine:
+                del self._replies[key]
 
     def _count(self, reply: JudgeReply) -> None:
         with self._lock:
             self.cost.n_asked += 1
-            self.cost.n_cached += reply.cached
+            self.cost.n_cached += reply.cached and reply.text is not None
             self.cost.n_failed += reply.text is None
             if not reply.cached:
                 self.cost.prompt_tokens += reply.prompt_tokens
                 self.cost.completion_tokens += reply.completion_tokens
 
-    def _kept(self, body: bytes) -> Path | None:
-        if self.options.cache is None:
-            return None
-        try:
-            self.options.cache.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"cannot write the judge's cache {self.options.cache}: {error.strerror}") from error
-        return self.options.cache / f"{hashlib.sha256(body).hexdigest()}.json"
+    def _path(self, key: str) -> Path | None:
+        return None if self.options.cache is None else self.options.cache / f"{key}.json"
 
-    def _kept_reply(self, path: Path | None) -> JudgeReply | None:
+    def _kept(self, key: str, question: Question) -> JudgeReply | None:
         """A kept reply; a damaged file is as good as none."""
+        path = self._path(key)
         if path is None or not path.exists():
             return None
         try:
             facts = json.loads(path.read_bytes())
-            return JudgeReply(
-                str(facts["text"]), None, int(facts["prompt_tokens"]), int(facts["completion_tokens"]), True
-            )
-        except (OSError, ValueError, KeyError, TypeError):
+            reply = JudgeReply(str(facts["text"]), None, int(facts["prompt_tokens"]), int(facts["completion_tokens"]))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
+        return None if question.problem(reply.text or "") else replace(reply, cached=True)
+
+    def _asked(self, key: str, question: Question) -> JudgeReply:
+        """Ask the endpoint, and keep what answers the question."""
+        try:
+            reply = self._tried(question.body(self.options.model))
+        except GenerationError as error:
+            return JudgeReply(None, f"the judge was not asked: {error}")
+        if reply.text is None:
+            return reply
+        problem = question.problem(reply.text)
+        if problem is not None:
+            return replace(reply, text=None, error=f"{problem}: {reply.text[:200]!r}")
+        path = self._path(key)
+        if path is not None:
+            facts = {"text": reply.text, "prompt_tokens": reply.prompt_tokens}
+            write_text_atomic(path, json.dumps({**facts, "completion_tokens": reply.completion_tokens}))
+        return reply
 
     def _tried(self, body: bytes) -> JudgeReply:
-        problem, wait = "", 0.0
-        for attempt in range(self.options.attempts):
-            if attempt:
-                self._sleep(max(wait, min(0.5 * 2**attempt, 8.0)))
-            with self._lock:
-                self.cost.n_tries += 1
-            try:
-                return self._post(body)
-            except urllib.error.HTTPError as error:
-                problem = f"HTTP {error.code} {error.reason}"
-                wait = _retry_after(error)
-                if error.code not in _TRY_AGAIN:
+        if not self._worth_asking():
+            return JudgeReply(None, f"the judge was not asked: it left {GIVE_UP_AFTER} questions in a row unanswered")
+        problem, down = "interrupted", False
+        with self._connections:
+            for attempt in range(self.options.attempts):
+                if self._stopped.is_set():
                     break
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                problem = f"{type(error).__name__}: {error}"
-        return JudgeReply(None, f"the judge at {self.options.url} gave no reply: {problem}"[:500])
+                with self._lock:
+                    self.cost.n_tries += 1
+                try:
+                    found = complete(self.options.url, body, self._key, self.options.timeout)
+                except NoCompletion as error:
+                    problem, down = str(error), error.endpoint_is_down
+                    if not error.again or error.wait > MAX_WAIT:
+                        break
+                    if attempt + 1 < self.options.attempts:
+                        # Half of the wait is random: many who were refused at once must not come back at once.
+                        self._sleep(max(error.wait, min(2.0**attempt, 8.0) * (0.5 + 0.5 * self._jitter())))
+                    continue
+                self._was_down(False)
+                return JudgeReply(found.text, None, found.prompt_tokens, found.completion_tokens)
+        self._was_down(down)
+        return JudgeReply(None, f"the judge at {shown_address(self.options.url)} gave no reply: {problem}")
 
-    def _post(self, body: bytes) -> JudgeReply:
-        headers = {"Content-Type": "application/json"}
-        key = os.environ.get(self.options.key_variable)
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
-        address = f"{self.options.url.rstrip('/')}/chat/completions"
-        request = urllib.request.Request(address, data=body, headers=headers)
-        with urllib.request.urlopen(request, timeout=self.options.timeout) as stream:
-            data = stream.read(MAX_REPLY_BYTES + 1)
-        if len(data) > MAX_REPLY_BYTES:
-            raise ValueError("the reply is too long")
-        return _reply(json.loads(data))
+    def _worth_asking(self) -> bool:
+        with self._lock:
+            if self._down_for < GIVE_UP_AFTER or self._down_for % GIVE_UP_AFTER == 0:
+                return True
+            self._down_for += 1
+            return False
+
+    def _was_down(self, down: bool) -> None:
+        with self._lock:
+            self._down_for = self._down_for + 1 if down else 0
 
 
-def _reply(facts: Any) -> JudgeReply:
-    """The reply in an endpoint's JSON.
+def _key(variable: str) -> str | None:
+    """The key in an environment variable; None: there is none.
 
     Raises:
-        ValueError: it has another form.
+        ConfigError: it cannot be sent; it is not repeated.
     """
-    try:
-        text = _text(facts["choices"][0]["message"]["content"])
-        usage = facts.get("usage") or {}
-        tokens = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ValueError("the reply is no chat completion") from error
-    return JudgeReply(text, None, *tokens)
-
-
-def _text(content: object) -> str:
-    if not isinstance(content, str):
-        raise TypeError("the reply has no text")
-    return content
-
-
-def _retry_after(error: urllib.error.HTTPError) -> float:
-    """Seconds that the endpoint asks to wait, at most 30."""
-    try:
-        return min(max(float(error.headers.get("Retry-After") or 0.0), 0.0), 30.0)
-    except ValueError:
-        return 0.0
+    key = os.environ.get(variable, "").strip()
+    if not key.isascii() or not key.isprintable():
+        raise ConfigError(f"{variable} holds characters that cannot be part of a key; set it again")
+    return key or None

@@ -1,10 +1,17 @@
-"""Scoring profiles: by whose rules a response is judged. Every result names the profile that it was scored with."""
+"""Scoring profiles: by whose rules a response is judged, and by which judge.
+
+Every result names the profile that it was scored with, and a task's version also the judge.
+"""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+import re
+from typing import TYPE_CHECKING, Literal, get_args
 
 from specs_eval.errors import ConfigError
+
+if TYPE_CHECKING:
+    from specs_eval.tasks.judging import Judge
 
 Profile = Literal["official", "reasoning"]
 """``official``: the benchmark authors' deterministic behaviour, quirks included, for the official prompts.
@@ -30,3 +37,17 @@ def profile_named(name: str) -> Profile:
         if profile == name:
             return profile
     raise ConfigError(f"unknown scoring profile {name!r}; choose one of {', '.join(PROFILES)}")
+
+
+_JUDGED = re.compile(r"-judge:(.+)-[0-9a-f]{12}")
+
+
+def judged_by(task_version: str) -> str | None:
+    """The judge's model in a task's version (see `judge_mark`); None: scored without one."""
+    found = _JUDGED.search(task_version)
+    return found.group(1) if found else None
+
+
+def judge_mark(judge: Judge | None) -> str:
+    """What a judge adds to a task's scoring version: whoever judges is part of what a score means."""
+    return "" if judge is None else f"-judge:{judge.options.model}"

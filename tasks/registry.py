@@ -6,15 +6,18 @@ import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from specs_eval.errors import ConfigError
 from specs_eval.task import Task
 from specs_eval.task_names import ALIASES, ID_SUFFIX, OOD_SUFFIX, canonical_task_name
 from specs_eval.tasks.profiles import Profile
 
-TaskMaker = Callable[[Path | None, Profile], Task]
-"""Data folder (None: the task's default place) and scoring profile -> the task."""
+if TYPE_CHECKING:
+    from specs_eval.tasks.judging import Judge
+
+TaskMaker = Callable[[Path | None, Profile, "Judge | None"], Task]
+"""Data folder (None: the task's default place), scoring profile and judge -> the task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +29,23 @@ class TaskEntry:
     create: TaskMaker
 
 
-def _easyvqa(data_dir: Path | None, profile: Profile) -> Task:
+def _easyvqa(data_dir: Path | None, profile: Profile, judge: Judge | None) -> Task:
     from specs_eval.tasks.easyvqa.task import EasyVQA
 
     return EasyVQA("test")
 
 
 def _mathvista(split: Literal["testmini", "test"]) -> TaskMaker:
-    def create(data_dir: Path | None, profile: Profile) -> Task:
+    def create(data_dir: Path | None, profile: Profile, judge: Judge | None) -> Task:
         from specs_eval.tasks.mathvista.task import MathVista
 
-        return MathVista(split, data_dir, profile=profile)
+        return MathVista(split, data_dir, profile=profile, judge=judge)
 
     return create
 
 
 def _mmmu(split: Literal["validation", "dev", "test"]) -> TaskMaker:
-    def create(data_dir: Path | None, profile: Profile) -> Task:
+    def create(data_dir: Path | None, profile: Profile, judge: Judge | None) -> Task:
         from specs_eval.tasks.mmmu.task import MMMU
 
         return MMMU(split, data_dir, profile=profile)
@@ -51,7 +54,7 @@ def _mmmu(split: Literal["validation", "dev", "test"]) -> TaskMaker:
 
 
 def _mmmu_pro(setting: Literal["standard", "standard4", "vision"], mode: Literal["direct", "cot"]) -> TaskMaker:
-    def create(data_dir: Path | None, profile: Profile) -> Task:
+    def create(data_dir: Path | None, profile: Profile, judge: Judge | None) -> Task:
         from specs_eval.tasks.mmmu.task import MMMUPro
 
         return MMMUPro(setting, data_dir, mode=mode, profile=profile)
@@ -62,10 +65,10 @@ def _mmmu_pro(setting: Literal["standard", "standard4", "vision"], mode: Literal
 def _megabench(
     subset: Literal["core", "open", "core_single_image", "open_single_image"],
 ) -> TaskMaker:
-    def create(data_dir: Path | None, profile: Profile) -> Task:
+    def create(data_dir: Path | None, profile: Profile, judge: Judge | None) -> Task:
         from specs_eval.tasks.megabench.task import MegaBench
 
-        return MegaBench(subset, data_dir, profile=profile)
+        return MegaBench(subset, data_dir, profile=profile, judge=judge)
 
     return create
 
@@ -104,7 +107,11 @@ def task_names() -> dict[str, str]:
 
 
 def get_task(
-    name: str, data_dir: Path | None = None, include_paths: Sequence[Path] = (), profile: Profile = "official"
+    name: str,
+    data_dir: Path | None = None,
+    include_paths: Sequence[Path] = (),
+    profile: Profile = "official",
+    judge: Judge | None = None,
 ) -> Task:
     """The task of this name.
 
@@ -114,6 +121,7 @@ def get_task(
         data_dir: where benchmark data lies.
         include_paths: folders with lmms-eval task YAMLs of the user's own.
         profile: how MathVista, MMMU and MEGA-Bench score responses (`specs_eval.tasks.profiles`).
+        judge: asked where MathVista and MEGA-Bench officially ask a model; part of their version.
 
     Raises:
         ConfigError: no such task; the nearest names are suggested.
@@ -121,27 +129,38 @@ def get_task(
     """
     canonical = canonical_task_name(name)
     if canonical in TASKS:
-        return TASKS[canonical].create(data_dir, profile)
+        return TASKS[canonical].create(data_dir, profile, judge)
     for suffix in (ID_SUFFIX, OOD_SUFFIX):
         if canonical.endswith(suffix) and canonical != suffix:
-            return _format_view(
-                canonical, get_task(canonical.removesuffix(suffix), data_dir, include_paths, profile), suffix
-            )
+            base = canonical.removesuffix(suffix)
+            # A view finds the answer itself: only MEGA-Bench asks a judge about an answer that was found.
+            judging = judge if base.startswith("megabench") else None
+            return _format_view(canonical, get_task(base, data_dir, include_paths, profile, judging), suffix)
     return _lmms_task(canonical, include_paths)
 
 
 def parse_task_list(
-    text: str, data_dir: Path | None = None, include_paths: Sequence[Path] = (), profile: Profile = "official"
+    text: str,
+    data_dir: Path | None = None,
+    include_paths: Sequence[Path] = (),
+    profile: Profile = "official",
+    judge: Judge | None = None,
 ) -> list[Task]:
     """Tasks of a comma-separated list, each once.
 
     Raises:
-        ConfigError: the list is empty or names an unknown task.
+        ConfigError: the list is empty or names an unknown task, or none of its tasks would ask the judge.
     """
     names = dict.fromkeys(canonical_task_name(part) for part in text.split(",") if part.strip())
     if not names:
         raise ConfigError("--tasks names no task; 'specs-eval tasks' lists them")
-    return [get_task(name, data_dir, include_paths, profile) for name in names]
+    tasks = [get_task(name, data_dir, include_paths, profile, judge) for name in names]
+    if judge is not None and all(getattr(task, "judge", None) is None for task in tasks):
+        raise ConfigError(
+            "none of these tasks would ask --judge: MEGA-Bench does, and MathVista under --profile official; leave "
+            "--judge out"
+        )
+    return tasks
 
 
 def _format_view(name: str, base: Task, suffix: str) -> Task:

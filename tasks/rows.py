@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from specs_eval.errors import TaskDataError
 from specs_eval.task import Score
 from specs_eval.tasks.mathvista import profiles as mathvista
-from specs_eval.tasks.mathvista.scoring import parse_problem, quick_extraction
+from specs_eval.tasks.mathvista.scoring import Problem, parse_problem, quick_extraction
 from specs_eval.tasks.mmmu import profiles as mmmu
 from specs_eval.tasks.profiles import Profile, UnusableRecordError
 
 if TYPE_CHECKING:
-    from specs_eval.tasks.judging import JudgeReply
+    from specs_eval.tasks.judging import Judge
 
 Source = Literal["response", "extraction", "auto"]
 """What is scored: the response; the extraction that was recorded; or ``auto``, the response where the official path
@@ -49,8 +50,22 @@ class ScoredRow:
     """Further shares: ``no_answer``, ``chance_credit``, ``free_credit``."""
 
 
+@dataclass(frozen=True, slots=True)
+class RowJudge:
+    """A judge for rows that need one."""
+
+    judge: Judge
+    data_dir: Path | None = None
+    """Where the benchmarks' images lie, for judges that see them; None: they are not at hand."""
+
+
 def score_row(
-    row: Mapping[str, Any], *, source: Source = "auto", profile: Profile = "official", allow_code: bool = False
+    row: Mapping[str, Any],
+    *,
+    source: Source = "auto",
+    profile: Profile = "official",
+    allow_code: bool = False,
+    judge: RowJudge | None = None,
 ) -> ScoredRow:
     """Score one row by its own columns.
 
@@ -60,6 +75,7 @@ def score_row(
         source: see `Source`.
         profile: by whose rules.
         allow_code: whether metrics that run programs from the response may run them, sandboxed (MEGA-Bench).
+        judge: asked where the official code asks a model, unless `source` takes what was recorded of that.
 
     Returns:
         The score. A row that cannot be scored has ``score=None`` and a reason; nothing is raised for bad rows.
@@ -68,15 +84,15 @@ def score_row(
     if benchmark == "megabench":
         from specs_eval.tasks.megabench.rows import score_row as score_megabench
 
-        return score_megabench(row, source=source, profile=profile, allow_code=allow_code)
+        return score_megabench(row, source=source, profile=profile, allow_code=allow_code, judge=judge)
     try:
         if benchmark == "mathvista":
-            score = _mathvista(row, source, profile)
+            score = _mathvista(row, source, profile, judge)
         elif benchmark in ("mmmu", "mmmu_pro"):
             score = _mmmu(row, source, profile)
         else:
             raise UnusableRecordError(f"unknown benchmark {benchmark!r:.80}; known: {', '.join(BENCHMARKS)}")
-    except ValueError as error:
+    except (ValueError, TaskDataError) as error:
         return unscored(row, str(error))
     return ScoredRow(
         benchmark=str(benchmark),
@@ -90,32 +106,15 @@ def score_row(
     )
 
 
-def judge_prompt(row: Mapping[str, Any], *, source: Source, profile: Profile) -> str | None:
-    """What a judge is to be asked for a row; None where no judge is needed, or the row cannot be scored anyway."""
-    if row.get("benchmark") != "mathvista" or profile != "official" or source == "extraction":
-        return None
-    if source == "auto" and isinstance(row.get("official_extraction"), str):
-        return None
-    from specs_eval.tasks.mathvista.judge_prompt import extraction_prompt
-    from specs_eval.tasks.mathvista.prompts import build_prompt
+def may_need_judge(row: Mapping[str, Any]) -> bool:
+    """Whether scoring a row may have to wait for a judge; cheap, and true a little too often."""
+    if row.get("benchmark") != "megabench":
+        return row.get("benchmark") == "mathvista"
+    from specs_eval.tasks.megabench.metrics.registry import JUDGE_METRICS
 
-    try:
-        text = response_of(row)
-        if quick_extraction(text, parse_problem(row)) is not None:
-            return None
-        recorded = row.get("prompt")
-        query = recorded if isinstance(recorded, str) and recorded else build_prompt(row)
-    except (ValueError, KeyError, TaskDataError):
-        return None
-    return extraction_prompt(query, text)
-
-
-def score_judged(row: Mapping[str, Any], reply: JudgeReply) -> ScoredRow:
-    """Score a row by what a judge typed as its answer; unscored when there is no reply."""
-    if reply.text is None:
-        return unscored(row, reply.error or "the judge gave no reply")
-    scored = score_row({**row, "official_extraction": reply.text}, source="extraction")
-    return replace(scored, rule=scored.rule.replace("recorded extraction", "judge"))
+    configuration = row.get("metric_config")
+    text = configuration if isinstance(configuration, str) else repr(configuration)
+    return any(metric in text for metric in JUDGE_METRICS)
 
 
 def unscored(row: Mapping[str, Any], reason: str) -> ScoredRow:
@@ -124,7 +123,7 @@ def unscored(row: Mapping[str, Any], reason: str) -> ScoredRow:
     return ScoredRow(benchmark, model, sample_id, score=None, rule="unscored", reason=reason[:MAX_FIELD_CHARS])
 
 
-def _mathvista(row: Mapping[str, Any], source: Source, profile: Profile) -> Score:
+def _mathvista(row: Mapping[str, Any], source: Source, profile: Profile, judge: RowJudge | None) -> Score:
     problem = parse_problem(row)
     if profile == "reasoning":
         if source == "extraction":
@@ -138,7 +137,18 @@ def _mathvista(row: Mapping[str, Any], source: Source, profile: Profile) -> Scor
         if quick is None or quick.text != recorded:
             # Some recorded runs asked GPT-4 where today's code has a rule; what was recorded is then the official path.
             return mathvista.score_official(mathvista.Extraction(recorded, "recorded extraction"), problem)
+    if judge is not None and quick_extraction(text, problem) is None:
+        return _mathvista_judged(row, text, problem, judge.judge)
     return mathvista.score_official(mathvista.official_extraction(text, problem), problem)
+
+
+def _mathvista_judged(row: Mapping[str, Any], text: str, problem: Problem, judge: Judge) -> Score:
+    from specs_eval.tasks.mathvista.judge_prompt import extraction_prompt
+    from specs_eval.tasks.mathvista.prompts import build_prompt
+
+    recorded = row.get("prompt")
+    query = recorded if isinstance(recorded, str) and recorded else build_prompt(row)
+    return mathvista.score_judged(judge.ask(extraction_prompt(query, text)), judge.options.model, problem)
 
 
 def _mmmu(row: Mapping[str, Any], source: Source, profile: Profile) -> Score:

@@ -143,7 +143,7 @@ def data(data_dir: Path | None) -> list[Finding]:
     found = [Finding("Data", "data folder", "info", where)]
     for name, entry in TASKS.items():
         try:
-            samples = entry.create(data_dir, "official").samples()
+            samples = entry.create(data_dir, "official", None).samples()
             found.append(Finding("Data", name, "ok", f"{len(samples):,} samples"))
         except SpecsEvalError as error:
             state: State = "broken" if name == "easyvqa" else "missing"

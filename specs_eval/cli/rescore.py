@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from specs_eval.cli.judge_options import judge_facts, judge_options
 from specs_eval.cli.run import STORE_OPTION
-from specs_eval.errors import ConfigError, TaskDataError
+from specs_eval.errors import EXIT_INCOMPLETE, ConfigError, TaskDataError
 
 if TYPE_CHECKING:
     from specs_eval.rescoring import Rescored
     from specs_eval.store import RunStore, StoredRun
     from specs_eval.task import Task
+    from specs_eval.tasks.judging import Judge
     from specs_eval.tasks.profiles import Profile
 
 MAX_EXAMPLES = 8
@@ -31,31 +35,64 @@ MAX_JSON_CHANGES = 10_000
 @click.option(
     "--data-dir", type=click.Path(path_type=Path), envvar="SPECS_EVAL_DATA", help="Where benchmark data lies."
 )
+@judge_options
 @click.option("--dry-run", is_flag=True, help="Show what would change and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print what changed as JSON on stdout.")
 def rescore(
-    runs: tuple[str, ...], store: Path, profile: Profile | None, data_dir: Path | None, dry_run: bool, as_json: bool
+    runs: tuple[str, ...],
+    store: Path,
+    profile: Profile | None,
+    data_dir: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    judge: Judge | None,
 ) -> None:
     """Score stored runs again by today's rules, and show what changed and why.
 
     RUN is a run's id or folder; without any, all runs of --store. Responses, tokens and statistics stay as they are.
+    With another profile or judge the new scores are a run beside the old one. Exits 3 when the judge failed on any.
 
     \b
     specs-eval rescore --store runs --dry-run
     """
     from specs_eval.rescoring import rescore as score_again
+    from specs_eval.rescoring import would_lose_scores
 
     path, chosen = _chosen(runs, store)
     reports = []
     for run in chosen:
-        task, samples, note = _task(run, profile, data_dir)
+        wanted = Wanted(profile, judge, data_dir)
+        task, samples, note = _task(run, wanted)
         rescored = score_again(run, task, samples)
-        written = None if dry_run else _save(path, rescored, task, keep_old=profile is not None)
+        written = None
+        if not dry_run and would_lose_scores(path, rescored, _version(run, task)):
+            note = "not written: the judge failed on rollouts that it scored before; try again"
+        elif not dry_run:
+            written = _save(path, rescored, task, keep_old=wanted.beside(run))
         reports.append(_report(rescored, written, note))
         if not as_json:
             _show(rescored, written, note)
     if as_json:
-        click.echo(json.dumps({"dry_run": dry_run, "runs": reports}, indent=2))
+        facts = {"dry_run": dry_run, "runs": reports}
+        click.echo(json.dumps(facts if judge is None else {**facts, "judge": judge_facts(judge)}, indent=2))
+    sys.exit(EXIT_INCOMPLETE if any(report["n_judge_failed"] for report in reports) else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How runs are to be scored."""
+
+    profile: Profile | None
+    """None: each run's own."""
+    judge: Judge | None
+    data_dir: Path | None
+
+    def beside(self, run: StoredRun) -> bool:
+        """Whether the new scores are not the old ones brought up to date but other ones, that stand beside them."""
+        from specs_eval.tasks.profiles import judged_by
+
+        other_judge = self.judge is not None and judged_by(run.manifest.task_version) != self.judge.options.model
+        return self.profile is not None or other_judge
 
 
 def _chosen(names: tuple[str, ...], store_path: Path) -> tuple[RunStore, list[StoredRun]]:
@@ -64,6 +101,7 @@ def _chosen(names: tuple[str, ...], store_path: Path) -> tuple[RunStore, list[St
     Raises:
         ConfigError: no store, or no such run in it; the runs that there are are named.
     """
+    from specs_eval.importing.writing import BACKEND_PREFIX
     from specs_eval.store import RunStore
 
     folders = [Path(name) for name in names]
@@ -77,23 +115,45 @@ def _chosen(names: tuple[str, ...], store_path: Path) -> tuple[RunStore, list[St
     unknown = [name for name in names if name not in runs]
     if unknown:
         raise ConfigError(f"no run {unknown[0]!r} in {store_path}; there are: {', '.join(runs) or 'none'}")
-    return store, [runs[name] for name in names] if names else list(runs.values())
+    imported = {name for name, run in runs.items() if run.manifest.backend.startswith(BACKEND_PREFIX)}
+    for name in names:
+        if name in imported:
+            raise ConfigError(f"{name} was imported; its scores come from the log, and there is no scorer to ask again")
+    return store, [runs[name] for name in names or runs if name not in imported]
 
 
-def _task(
-    run: StoredRun, profile: Profile | None, data_dir: Path | None
-) -> tuple[Task, dict[str, Any] | None, str | None]:
-    """The task of a run, its samples where what the run kept does not suffice, and a note for the user."""
-    from specs_eval.tasks.profiles import PROFILES
+def _task(run: StoredRun, wanted: Wanted) -> tuple[Task, dict[str, Any] | None, str | None]:
+    """The task of a run, its samples where what the run kept does not suffice, and a note for the user.
+
+    Raises:
+        ConfigError: the task has no profiles, or the run was scored with a judge and none is given.
+    """
+    from specs_eval.tasks.profiles import judged_by
     from specs_eval.tasks.registry import get_task
 
-    own = [name for name in PROFILES if f"-{name}-" in run.manifest.task_version]
-    task = get_task(run.manifest.task, data_dir, profile=profile or (own[0] if own else "official"))
-    if profile is not None and not hasattr(task, "profile"):
+    name, version = run.manifest.task, run.manifest.task_version
+    known_judge = judged_by(version)
+    if known_judge is not None and wanted.judge is None:
+        raise ConfigError(
+            f"{run.run_id} was scored with the judge {known_judge}; give --judge URL --judge-model {known_judge} (with "
+            "the --judge-cache of that run nothing is asked twice), or name the runs to rescore without it"
+        )
+    profile = wanted.profile or _own_profile(version)
+    task = get_task(name, wanted.data_dir, profile=profile, judge=wanted.judge)
+    if wanted.profile is not None and not hasattr(task, "profile"):
         raise ConfigError(f"task {task.name} has no scoring profiles; leave --profile out")
-    if type(task).__module__.startswith("specs_eval.tasks.lmms"):
+    sees_images = getattr(task, "judge", None) is not None and "megabench" in task.name
+    if sees_images or type(task).__module__.startswith("specs_eval.tasks.lmms"):
         return task, {sample.sample_id: sample for sample in task.samples()}, None
     return task, None, None
+
+
+def _own_profile(version: str) -> Profile:
+    """The profile in a task's version, which stands before a judge's name (and that may hold any word)."""
+    from specs_eval.tasks.profiles import PROFILES
+
+    rules = version.partition("-judge:")[0] + "-"
+    return next((name for name in PROFILES if f"-{name}-" in rules), "official")
 
 
 def _save(store: RunStore, rescored: Rescored, task: Task, *, keep_old: bool) -> StoredRun:
@@ -131,6 +191,7 @@ def _report(rescored: Rescored, written: StoredRun | None, note: str | None) -> 
         "n_rollouts": len(rescored.rollouts),
         "n_changed": len(rescored.changes),
         "n_updated": rescored.n_updated,
+        "n_judge_failed": rescored.n_judge_failed,
         "mean_before": rescored.before,
         "mean_after": rescored.after,
         "why": dict(Counter(change.why for change in rescored.changes)),

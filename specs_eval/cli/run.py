@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from specs_eval.cli.judge_options import judge_options
 from specs_eval.errors import EXIT_INCOMPLETE, ConfigError
 
 if TYPE_CHECKING:
     from specs_eval.backends.base import BackendOptions
     from specs_eval.runner import Evaluation, RunRequest
     from specs_eval.store import StoredRun
+    from specs_eval.tasks.judging import Judge
     from specs_eval.tasks.profiles import Profile
 
 STORE_OPTION = click.option(
@@ -58,6 +60,7 @@ STORE_OPTION = click.option(
     show_default=True,
     help="Scoring of MathVista, MMMU, MEGA-Bench: as the official code, or strictly from the asked format.",
 )
+@judge_options
 @click.option(
     "--include-path",
     "include_paths",
@@ -100,6 +103,7 @@ def run(
     max_unscored: float,
     lock_timeout: float,
     as_json: bool,
+    judge: Judge | None,
 ) -> None:
     """Evaluate checkpoints on tasks into a run store.
 
@@ -114,7 +118,7 @@ def run(
     from specs_eval.tasks.registry import parse_task_list
 
     request = RunRequest(
-        tasks=parse_task_list(task_list, data_dir, include_paths, profile),
+        tasks=parse_task_list(task_list, data_dir, include_paths, profile, judge),
         n_rollouts=rollouts,
         temperature=temperature,
         limit=limit,

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from specs_eval.cli.judge_options import judge_facts, judge_options
 from specs_eval.errors import EXIT_INCOMPLETE, ConfigError
 
 if TYPE_CHECKING:
     from specs_eval.tasks.breakdowns import Breakdown, Total
-    from specs_eval.tasks.judging import Judge, JudgeReply
+    from specs_eval.tasks.judging import Judge
     from specs_eval.tasks.profiles import Profile
     from specs_eval.tasks.row_workers import RowWorkers
-    from specs_eval.tasks.rows import ScoredRow, Source
+    from specs_eval.tasks.rows import RowJudge, ScoredRow, Source
 
 MAX_SHOWN_PROBLEMS = 10
 BLOCK_ROWS = 4_096
@@ -58,14 +59,13 @@ Line = tuple[int, dict[str, Any], str | None]
     is_flag=True,
     help="Let metrics that run programs from the responses run them, sandboxed.",
 )
+@judge_options
 @click.option(
-    "--judge",
-    metavar="URL",
-    help="OpenAI-compatible endpoint that extracts answers where the official code asks GPT-4.",
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    envvar="SPECS_EVAL_DATA",
+    help="Where benchmark data lies, for the images that a judge is shown.",
 )
-@click.option("--judge-model", metavar="NAME", default="", help="Model that the endpoint serves.")
-@click.option("--judge-cache", type=click.Path(path_type=Path), help="Folder where replies are kept.")
-@click.option("--judge-concurrency", type=int, default=8, show_default=True, help="Requests at a time.")
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),
@@ -79,13 +79,11 @@ def score(
     source: Source,
     profile: Profile,
     allow_code: bool,
-    judge: str | None,
-    judge_model: str,
-    judge_cache: Path | None,
-    judge_concurrency: int,
+    data_dir: Path | None,
     workers: int | None,
     breakdown: bool,
     as_json: bool,
+    judge: Judge | None,
 ) -> None:
     """Score model outputs that exist already: one JSON object a line in, one a line out, in the same order.
 
@@ -96,23 +94,17 @@ def score(
     """
     options = Options(source, profile, allow_code, workers)
     if judge is not None:
-        from specs_eval.tasks.judging import Judge, JudgeOptions
+        from specs_eval.tasks.rows import RowJudge
 
-        options.judge = Judge(JudgeOptions(judge, judge_model, concurrency=judge_concurrency, cache=judge_cache))
+        options.judge = RowJudge(judge, data_dir)
     totals = score_file(rows, output, options)
     if as_json:
         facts = summary(totals, output, source, profile)
-        if options.judge is not None:
-            facts["judge"] = {"url": judge, "model": judge_model, **asdict(options.judge.cost)}
+        if judge is not None:
+            facts["judge"] = judge_facts(judge)
         click.echo(json.dumps(facts, indent=2))
     else:
         _show(totals, output, profile, with_categories=breakdown)
-        if options.judge is not None:
-            cost = options.judge.cost
-            click.echo(
-                f"judge {judge_model}: {cost.n_asked:,} asked, {cost.n_cached:,} from the cache, {cost.n_failed:,} failed, "
-                f"{cost.prompt_tokens:,} + {cost.completion_tokens:,} tokens"
-            )
     sys.exit(EXIT_INCOMPLETE if totals.problems else 0)
 
 
@@ -125,7 +117,7 @@ class Options:
         self.allow_code = allow_code
         self.workers = workers
         """Processes for MEGA-Bench rows; None: as many as there are processors."""
-        self.judge: Judge | None = None
+        self.judge: RowJudge | None = None
 
 
 class Totals:
@@ -186,10 +178,10 @@ def _scored_lines(rows: Path, options: Options, totals: Totals) -> Iterator[str]
 
 
 def _scored_block(block: list[Line], options: Options, workers: RowWorkers) -> Iterator[ScoredRow]:
-    from specs_eval.tasks.rows import score_judged, score_row, unscored
+    from specs_eval.tasks.rows import score_row, unscored
 
-    replies = _judged(block, options)
-    slow = [number for number, row, _ in block if row.get("benchmark") == "megabench" and number not in replies]
+    judged = _judged(block, options)
+    slow = [number for number, row, _ in block if row.get("benchmark") == "megabench" and number not in judged]
     by_workers = {}
     if workers.n_processes > 1 and len(slow) >= MIN_ROWS_FOR_WORKERS:
         wanted = set(slow)
@@ -197,8 +189,8 @@ def _scored_block(block: list[Line], options: Options, workers: RowWorkers) -> I
     for number, row, problem in block:
         if problem is not None:
             yield unscored(row, f"line {number}: {problem}")
-        elif number in replies:
-            yield score_judged(row, replies[number])
+        elif number in judged:
+            yield judged[number]
         elif number in by_workers:
             yield by_workers[number]
         else:
@@ -218,18 +210,19 @@ def _blocks(lines: Iterator[tuple[Line, int]]) -> Iterator[list[Line]]:
         yield block
 
 
-def _judged(block: list[Line], options: Options) -> dict[int, JudgeReply]:
-    """Line number -> the judge's reply, for the rows of a block that need one."""
-    from specs_eval.tasks.rows import judge_prompt
+def _judged(block: list[Line], options: Options) -> dict[int, ScoredRow]:
+    """Line number -> the scored row, for the rows of a block that may have to wait for a judge: in threads."""
+    from specs_eval.in_order import in_order
+    from specs_eval.tasks.rows import may_need_judge, score_row
 
     if options.judge is None:
         return {}
-    asked = {
-        number: prompt
-        for number, row, problem in block
-        if problem is None and (prompt := judge_prompt(row, source=options.source, profile=options.profile)) is not None
-    }
-    return dict(zip(asked, options.judge.ask_all(list(asked.values())), strict=True))
+    score = partial(
+        score_row, source=options.source, profile=options.profile, allow_code=options.allow_code, judge=options.judge
+    )
+    rows = {number: row for number, row, problem in block if problem is None and may_need_judge(row)}
+    scored = in_order(([row] for row in rows.values()), score, options.judge.judge.options.concurrency)
+    return dict(zip(rows, (found for (found,) in scored), strict=True))
 
 
 def _read_rows(path: Path) -> Iterator[tuple[Line, int]]:

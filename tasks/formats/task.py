@@ -8,9 +8,10 @@ from functools import cached_property
 from typing import overload
 
 from specs_eval.chat import append_text, combined_digest
-from specs_eval.task import Sample, Score, Task
+from specs_eval.task import JUDGE_FAILED, Sample, Score, Task
 from specs_eval.tasks.formats.extraction import extract_answer
 from specs_eval.tasks.formats.styles import FORMATS, THINK_ANSWER, AnswerFormat
+from specs_eval.tasks.profiles import judge_mark
 
 SCORING_VERSION = 1
 REASONING_TOKENS = 1024
@@ -29,13 +30,15 @@ class FormatTask:
         self.name = name
         self.base = base
         self.styles = tuple(styles)
+        self.judge = getattr(base, "judge", None)
+        self.scoring_threads = int(getattr(base, "scoring_threads", 1))
         self.max_new_tokens = base.max_new_tokens + int(getattr(base, "reasoning_tokens", REASONING_TOKENS))
 
     @cached_property
     def version(self) -> str:
         """Changes with the base task, the instructions and the parsers."""
         styles = [f"{style.name}\n{style.instruction}" for style in self.styles]
-        return f"{SCORING_VERSION}-{combined_digest([self.base.version, *styles])[:12]}"
+        return f"{SCORING_VERSION}{judge_mark(self.judge)}-{combined_digest([self.base.version, *styles])[:12]}"
 
     def samples(self) -> Sequence[Sample]:
         """Question by question, each under all formats: a prefix holds whole questions and all formats."""
@@ -48,7 +51,7 @@ class FormatTask:
         found = extract_answer(response, asked)
         judged = None if found.answer is None else self.base.score_answer(sample, found.answer)
         if judged is not None and judged.score is None:
-            return replace(judged, rule=found.rule)
+            return judged if judged.rule == JUDGE_FAILED else replace(judged, rule=found.rule)
         metrics = {"format": float(parsed.ok), "accuracy": (judged.score or 0.0) if judged else 0.0}
         if asked is not THINK_ANSWER:
             metrics["lock_in"] = float(THINK_ANSWER.parse(response).ok)

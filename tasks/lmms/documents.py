@@ -59,9 +59,9 @@ class DocImage(ImagePart):
         """The picture, decoded now."""
         return self._render().source  # type: ignore[attr-defined]
 
-    def load(self) -> Image:
+    def load(self, *, on_white: bool = False) -> Image:
         """The picture in RGB."""
-        loaded: Image = self._render().load()  # type: ignore[attr-defined]
+        loaded: Image = self._render().load(on_white=on_white)  # type: ignore[attr-defined]
         return loaded
 
     def __repr__(self) -> str:

@@ -102,8 +102,9 @@ def _answer_of(answer: str, problem: Problem) -> tuple[str | None, str]:
 
 
 def _choice_of(answer: str, problem: Problem) -> tuple[str | None, str]:
-    match = match_choice(own_part(answer), problem.choices)
-    if not match.answered or match.rule not in FIRM_RULES:
+    own = own_part(answer)
+    match = match_choice(answer if own is None else own, problem.choices)
+    if own is not None and (not match.answered or match.rule not in FIRM_RULES):
         match = match_choice(answer, problem.choices)
     if not match.answered:
         return None, NO_ANSWER
@@ -120,8 +121,9 @@ def _number_of(answer: str, problem: Problem) -> tuple[str | None, str]:
     plain, rule = normalise(answer, problem)
     if plain is not None:
         return plain, rule
-    found = extract(own_part(answer), problem)
-    if found.rule not in FIRM_RULES:
+    own = own_part(answer)
+    found = extract(answer if own is None else own, problem)
+    if own is not None and found.rule not in FIRM_RULES:
         found = extract(answer, problem)
     if not found.answered or found.guessed:
         return None, NO_ANSWER

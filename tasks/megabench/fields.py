@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from specs_eval.errors import ScoringError
 from specs_eval.tasks.megabench.limits import MAX_FIELD_CHARS
@@ -31,6 +31,16 @@ class FieldScore:
     score: float | None
     """Share in [0, 1]; `NOT_COUNTED`; None: could not be judged."""
     reason: str | None = None
+    judge_failed: bool = False
+    """Whether a judge was to decide and did not: then the whole query is unscored, and worth asking again."""
+
+
+class FieldJudge(Protocol):
+    """Who decides on a field of a judge metric."""
+
+    def score(self, metric: str, value: Any, gold: Any) -> FieldScore:
+        """The score of one field of an answer."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +54,10 @@ class Query:
     """Names of metrics over the whole answer -> official metric name."""
     context: Mapping[str, Any]
     judge_scores: Mapping[str, Any]
+    """Field -> recorded score of a judge; such a field is not judged again."""
     allow_code: bool = False
+    judge: FieldJudge | None = None
+    """None: the fields of judge metrics have only their recorded scores."""
 
 
 def score_fields(parsed: Parsed, query: Query) -> dict[str, FieldScore]:
@@ -68,7 +81,10 @@ def _value_of(parsed: Parsed, field: str, metric: str) -> Any:
 
 def _score_field(field: str, metric: str, value: Any, gold: Any, query: Query) -> FieldScore:
     if metric in JUDGE_METRICS:
-        return _replayed(field, query.judge_scores)
+        replayed = _replayed(field, query.judge_scores)
+        if replayed.score is not None or query.judge is None:
+            return replayed
+        return query.judge.score(metric, value, unquoted(gold))
     if metric in UNSCORED_METRICS:
         return _network_metric(metric, value, gold)
     if isinstance(value, str) and len(value) > MAX_FIELD_CHARS:
@@ -99,6 +115,18 @@ def _replayed(field: str, judge_scores: Mapping[str, Any]) -> FieldScore:
     if isinstance(score, bool) or not isinstance(score, (int, float)) or not math.isfinite(score):
         return FieldScore(None, "needs a judge")
     return FieldScore(float(score))
+
+
+def says_something(value: Any, *, any_mark: bool = False) -> bool:
+    """Whether a value holds any letter or digit, or is of another kind than text and not empty.
+
+    Args:
+        value: what was parsed for a field.
+        any_mark: whether any visible character counts, as in a drawing.
+    """
+    if isinstance(value, str):
+        return bool(value.strip()) if any_mark else any(map(str.isalnum, value))
+    return value is not None and value not in ({}, [], ())
 
 
 def _network_metric(metric: str, value: Any, gold: Any) -> FieldScore:

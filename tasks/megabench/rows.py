@@ -5,18 +5,20 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from specs_eval.errors import ScoringError
+from specs_eval.task import JUDGE_FAILED
 from specs_eval.tasks.formats.extraction import extract_answer
-from specs_eval.tasks.megabench.fields import FieldScore, Query, aggregate, score_fields
+from specs_eval.tasks.megabench.fields import FieldScore, Query, aggregate, says_something, score_fields
 from specs_eval.tasks.megabench.literals import LITERAL_ERRORS, stable_text
+from specs_eval.tasks.megabench.metrics.registry import ASCII_ART_METRIC
 from specs_eval.tasks.megabench.parsing import SINGLE_FIELD_PARSERS, Parsed, parse_response
 
 if TYPE_CHECKING:
     from specs_eval.tasks.profiles import Profile
-    from specs_eval.tasks.rows import ScoredRow, Source
+    from specs_eval.tasks.rows import RowJudge, ScoredRow, Source
 
 MAX_WRITTEN_CHARS = 2_000
 NO_ANSWER = "no answer"
@@ -33,6 +35,11 @@ class QueryScore:
     reason: str | None = None
 
     @property
+    def judge_failed(self) -> bool:
+        """Whether only a judge stood between the answer and its score."""
+        return any(field.judge_failed for field in self.fields.values())
+
+    @property
     def coverage(self) -> float:
         """Share of the fields that could be scored, in [0, 1]."""
         scored = sum(field.score is not None for field in self.fields.values())
@@ -40,7 +47,12 @@ class QueryScore:
 
 
 def score_row(
-    row: Mapping[str, Any], *, source: Source = "auto", profile: Profile = "official", allow_code: bool = False
+    row: Mapping[str, Any],
+    *,
+    source: Source = "auto",
+    profile: Profile = "official",
+    allow_code: bool = False,
+    judge: RowJudge | None = None,
 ) -> ScoredRow:
     """Score a row with the columns response (or official_extraction), gold, metric_config, eval_context, judge_scores.
 
@@ -50,6 +62,8 @@ def score_row(
             MEGA-Bench parser is a rule) or, where there is none, the extraction.
         profile: ``reasoning`` takes the answer from the asked format first and gives nothing for no answer.
         allow_code: whether programs in answers may run, in a sandbox.
+        judge: asked about the fields of judge metrics without a recorded score, or about all of them when the response
+            is to be scored (``source="response"``).
 
     Returns:
         The score, or None with a reason; never raises for a bad row. ``-1`` where the official code does not count it.
@@ -58,10 +72,12 @@ def score_row(
 
     try:
         query, config = _query(row, allow_code)
+        if judge is not None:
+            query = _with_judge(query, row, config, judge, source, profile)
         parsed, rule = _parsed(row, source, profile, query, config)
         result = score_parsed(parsed, query, config)
         if profile == "reasoning":
-            result = silenced(result)
+            result = silenced(result, query)
     except (ScoringError, *LITERAL_ERRORS) as error:
         return unscored(row, str(error))
     return ScoredRow(
@@ -71,7 +87,7 @@ def score_row(
         score=result.score,
         field_scores={field: score.score for field, score in result.fields.items()},
         extracted=written(result.parsed.value),
-        rule=f"{profile}:{rule}",
+        rule=JUDGE_FAILED if result.judge_failed else f"{profile}:{rule}",
         reason=result.reason,
     )
 
@@ -84,8 +100,8 @@ def score_parsed(parsed: Parsed, query: Query, config: Mapping[str, Any]) -> Que
     """
     fields = score_fields(parsed, query)
     scored = {field: score.score for field, score in fields.items() if score.score is not None}
-    if not scored:
-        reasons = dict.fromkeys(score.reason or "unscored" for score in fields.values())
+    if not scored or any(score.judge_failed for score in fields.values()):
+        reasons = dict.fromkeys(score.reason or "unscored" for score in fields.values() if score.score is None)
         return QueryScore(None, fields, parsed, "; ".join(reasons) or "the task has no metric")
     aggregation = config.get("aggregation") or {}
     score = aggregate(aggregation.get("function"), scored, aggregation.get("field_weights") or {})
@@ -113,6 +129,15 @@ def _query(row: Mapping[str, Any], allow_code: bool) -> tuple[Query, Mapping[str
         allow_code=allow_code,
     )
     return query, config
+
+
+def _with_judge(
+    query: Query, row: Mapping[str, Any], config: Mapping[str, Any], judge: RowJudge, source: Source, profile: Profile
+) -> Query:
+    from specs_eval.tasks.megabench.row_judge import judge_of_row
+
+    asked = judge_of_row(row, query, config, judge, strict=profile == "reasoning")
+    return replace(query, judge=asked, judge_scores={} if source == "response" else query.judge_scores)
 
 
 def mapping_of(row: Mapping[str, Any], column: str, optional: bool = False) -> Mapping[str, Any]:
@@ -183,18 +208,15 @@ def _states_answer(parser: str, response: str) -> bool:
     return bool(text) if parser == "dummy" else "answer:" in text.lower() or "```" in text
 
 
-def silenced(result: QueryScore) -> QueryScore:
+def silenced(result: QueryScore, query: Query) -> QueryScore:
     """Nothing for an empty answer, which the official rules reward here and there (precision of no items is 1)."""
     value = result.parsed.value
-    silent = not any(map(_says_something, value.values())) if isinstance(value, dict) else not _says_something(value)
-    if not silent or result.score is None:
+    values = value.values() if isinstance(value, dict) else (value,)
+    drawing = ASCII_ART_METRIC in query.metrics.values()
+    if result.score is None or any(says_something(item, any_mark=drawing) for item in values):
         return result
     fields = {field: FieldScore(0.0, NO_ANSWER) for field in result.fields}
     return QueryScore(0.0, fields, result.parsed, NO_ANSWER)
-
-
-def _says_something(value: Any) -> bool:
-    return any(map(str.isalnum, value)) if isinstance(value, str) else value is not None and value not in ({}, [], ())
 
 
 def written(value: Any, nested: bool = False) -> Any:

@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import ast
 import json
-import mimetypes
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from specs_eval.chat import ImagePart, TextPart, user_chat
+from specs_eval.chat import ImagePart, Part, TextPart, images_of, user_chat
 from specs_eval.errors import ScoringError, TaskDataError
 from specs_eval.splits import VALUE_SEPARATOR
-from specs_eval.task import Sample, Score
+from specs_eval.task import JUDGE_FAILED, Sample, Score
 from specs_eval.tasks.benchmark_data import Source, load_records
 from specs_eval.tasks.megabench.breakdown import task_cards
 from specs_eval.tasks.megabench.fields import Query
+from specs_eval.tasks.megabench.judge import QueryJudge, asks_judge
 from specs_eval.tasks.megabench.literals import LITERAL_ERRORS
+from specs_eval.tasks.megabench.media import FOLDERS, media_parts
 from specs_eval.tasks.megabench.parsing import SINGLE_FIELD_PARSERS, Parsed, parse_response
 from specs_eval.tasks.megabench.rows import NO_ANSWER, QueryScore, parse_reasoning, score_parsed, silenced, written
-from specs_eval.tasks.profiles import Profile
+from specs_eval.tasks.profiles import Profile, judge_mark
 from specs_eval.tasks.sample_sets import content_hash, fixed_random_order
+
+if TYPE_CHECKING:
+    from specs_eval.tasks.judging import Judge
 
 Subset = Literal["core", "open", "core_single_image", "open_single_image"]
 
 SCORING_VERSION = 1
-MAX_VIDEO_FRAMES = 64
 _PLACEHOLDER = re.compile(r"(<image>|<video>)")
 _TEXT_COLUMNS = ("task_description", "example_text", "query_text")
 _MEDIA_COLUMNS = ("global_media", "example_media", "query_media")
-Part = TextPart | ImagePart
 
 
 class MegaBench:
@@ -46,16 +48,19 @@ class MegaBench:
         *,
         profile: Profile = "official",
         allow_code: bool = False,
+        judge: Judge | None = None,
     ) -> None:
         self.name = "megabench" if subset == "core" else f"megabench_{subset}"
         self.subset = subset
         self.data_dir = data_dir
         self.profile = profile
         self.allow_code = allow_code
+        self.judge = judge
+        self.scoring_threads = 1 if judge is None else judge.options.concurrency
         self._source = Source(
             title=f"MEGA-Bench {subset}",
             repository="TIGER-Lab/MEGA-Bench",
-            folders=("megabench", "MEGA-Bench", "TIGER-Lab/MEGA-Bench", "megabench_data"),
+            folders=FOLDERS,
             patterns=(f"{subset}/test-*.parquet", f"{subset}/*.parquet", f"{subset}.parquet", f"{subset}.json*"),
             hub_patterns=(f"{subset}/test-*.parquet", "data.zip"),
         )
@@ -69,7 +74,7 @@ class MegaBench:
     def scoring_version(self) -> str:
         """The part of the version that names the rules; the rest is a hash of what is asked."""
         code = "-code" if self.allow_code else ""
-        return f"{SCORING_VERSION}-{self.profile}{code}"
+        return f"{SCORING_VERSION}-{self.profile}{code}{judge_mark(self.judge)}"
 
     def samples(self) -> Sequence[Sample]:
         """All queries in a fixed shuffled order, so that every prefix is a random sample."""
@@ -88,29 +93,29 @@ class MegaBench:
         return fixed_random_order(samples, f"{self._source.title} in {records.root}")
 
     def score(self, sample: Sample, response: str) -> Score:
-        """The profile's rules on a whole response; None where a judge or a sandbox would be needed."""
+        """The profile's rules on a whole response; None where a judge or a sandbox would be needed and is not there."""
         query, configuration = self._query(sample)
         parser = str(configuration.get("response_parse_function"))
         try:
             if self.profile == "reasoning":
                 parsed, rule = parse_reasoning(parser, response, query.gold)
-                return _as_score(silenced(score_parsed(parsed, query, configuration)), rule)
+                return _as_score(silenced(score_parsed(parsed, query, configuration), query), rule)
             return _as_score(score_parsed(parse_response(parser, response, query.gold), query, configuration), parser)
         except (ScoringError, *LITERAL_ERRORS) as error:
             return Score(None, rule=parser, reason=str(error))
 
     def score_answer(self, sample: Sample, answer: str) -> Score:
         """The official rules on an answer that was extracted already; nothing for an empty one."""
-        query, configuration = self._query(sample)
+        query, configuration = self._query(sample, strict=True)
         parser = str(configuration.get("response_parse_function"))
         text = f"Answer: {answer}" if parser in SINGLE_FIELD_PARSERS else answer
         try:
             parsed = parse_response(parser, text, query.gold) if answer.strip() else Parsed({}, ok=False)
-            return _as_score(silenced(score_parsed(parsed, query, configuration)), parser)
+            return _as_score(silenced(score_parsed(parsed, query, configuration), query), parser)
         except (ScoringError, *LITERAL_ERRORS) as error:
             return Score(None, rule=parser, reason=str(error))
 
-    def _query(self, sample: Sample) -> tuple[Query, Mapping[str, Any]]:
+    def _query(self, sample: Sample, *, strict: bool = False) -> tuple[Query, Mapping[str, Any]]:
         configuration = sample.meta["metric_config"]
         query = Query(
             gold=sample.meta["gold"],
@@ -119,8 +124,26 @@ class MegaBench:
             context=sample.meta["eval_context"],
             judge_scores={},
             allow_code=self.allow_code,
+            judge=None if self.judge is None else self._query_judge(self.judge, sample, strict),
         )
         return query, configuration
+
+    def _query_judge(self, judge: Judge, sample: Sample, strict: bool) -> QueryJudge | None:
+        facts = sample.meta.get("judge")
+        if facts is None:
+            return None
+        images, n_images = images_of(sample.chat), facts["n_images"]
+        found = images[len(images) - n_images :] if len(images) >= n_images else []
+        return QueryJudge(
+            judge=judge,
+            configuration=sample.meta["metric_config"].get("gpt4o_eval_configs") or {},
+            question=facts["question"],
+            images=found,
+            n_missing=n_images - len(found),
+            gold=sample.meta["gold"],
+            context=sample.meta["eval_context"],
+            strict=strict or self.profile == "reasoning",
+        )
 
 
 def _as_score(result: QueryScore, rule: str) -> Score:
@@ -129,6 +152,8 @@ def _as_score(result: QueryScore, rule: str) -> Score:
     score, reason = result.score, result.reason
     if score is not None and score < 0:
         score, reason = 0.0, reason or "not counted by the official code"
+    if result.judge_failed:
+        return Score(None, answer, JUDGE_FAILED, reason, {"coverage": result.coverage})
     if reason == NO_ANSWER:
         return Score(score, None, rule, reason, {"coverage": result.coverage})
     return Score(score, answer, rule, reason, {"coverage": result.coverage})
@@ -142,38 +167,44 @@ def _sample(row: Mapping[str, Any], name: str, configuration: Mapping[str, Any],
     if card is not None:
         category |= {dimension: VALUE_SEPARATOR.join(values) for dimension, values in card.keywords.items()}
         category["kind"] = card.kind
+    prompt, n_query_images = _prompt(row, f"{name}/{identity}", root)
+    meta = {
+        "gold": gold,
+        "metric_config": dict(configuration),
+        "eval_context": _dictionary(row, "eval_context"),
+        "skills": list(card.keywords["skills"]) if card is not None else [],
+    }
+    if asks_judge(configuration):
+        meta["judge"] = {"question": str(row.get("query_text") or ""), "n_images": n_query_images}
     return Sample(
         sample_id=f"{name}/{identity}",
-        chat=user_chat(*_prompt(row, f"{name}/{identity}", root)),
+        chat=user_chat(*prompt),
         target=json.dumps(gold, ensure_ascii=True),
         category=category,
         group=name,
-        meta={
-            "gold": gold,
-            "metric_config": dict(configuration),
-            "eval_context": _dictionary(row, "eval_context"),
-            "skills": list(card.keywords["skills"]) if card is not None else [],
-        },
+        meta=meta,
     )
 
 
-def _prompt(row: Mapping[str, Any], sample_id: str, root: Path) -> list[Part]:
-    """Description, example and query, each with its media in the place of their marks."""
+def _prompt(row: Mapping[str, Any], sample_id: str, root: Path) -> tuple[list[Part], int]:
+    """Description, example and query, each with its media in the place of their marks; how many images are the query's."""
     parts: list[Part] = []
+    before_query = 0
     for text_column, media_column in zip(_TEXT_COLUMNS, _MEDIA_COLUMNS, strict=True):
         chunks = _PLACEHOLDER.split(str(row.get(text_column) or ""))
         media = _list(row, media_column)
         marks = len(chunks) // 2
+        before_query = len(parts)
         if marks != len(media):
             raise TaskDataError(
                 f"{sample_id}: {text_column} has {marks} marks for {len(media)} files in {media_column}"
             )
         for index, chunk in enumerate(chunks):
             if index % 2:
-                parts += _media(media[index // 2], sample_id, root)
+                parts += media_parts(media[index // 2], sample_id, root)
             elif chunk.strip():
                 parts.append(TextPart(chunk.strip()))
-    return _spaced(parts)
+    return _spaced(parts), sum(isinstance(part, ImagePart) for part in parts[before_query:])
 
 
 def _spaced(parts: list[Part]) -> list[Part]:
@@ -185,48 +216,6 @@ def _spaced(parts: list[Part]) -> list[Part]:
         else:
             spaced.append(part)
     return spaced
-
-
-def _media(name: str, sample_id: str, root: Path) -> list[Part]:
-    path = _inside(root, name, sample_id)
-    kind = mimetypes.guess_type(path.name)[0] or ""
-    if not kind.startswith("video"):
-        return [ImagePart(path)]
-    return [TextPart("[video start]"), *map(ImagePart, _frames(path, sample_id)), TextPart("[video end]")]
-
-
-def _inside(root: Path, name: str, sample_id: str) -> Path:
-    """A media file of the data set; names that lead out of its folder are refused."""
-    for folder in (root, root.parent, root / "megabench_data"):
-        path = (folder / name).resolve()
-        if path.is_relative_to(folder.resolve()) and path.is_file():
-            return path
-    raise TaskDataError(f"{sample_id}: no media file {name} under {root}; unpack data.zip of the data set there")
-
-
-def _frames(path: Path, sample_id: str) -> list[Any]:
-    """Up to `MAX_VIDEO_FRAMES` frames at equal distances.
-
-    Raises:
-        TaskDataError: the video does not decode, or the reader is not installed.
-    """
-    try:
-        import av
-        from av.error import FFmpegError
-    except ImportError as error:
-        raise TaskDataError(f"{sample_id}: videos need the av package: pip install av") from error
-    try:
-        with av.open(str(path)) as container:
-            count = container.streams.video[0].frames or sum(1 for _ in container.decode(video=0))
-            container.seek(0)
-            step = max(1, -(-count // MAX_VIDEO_FRAMES))
-            decoded: Any = enumerate(container.decode(video=0))
-            frames = [frame.to_image() for index, frame in decoded if index % step == 0]
-    except (FFmpegError, OSError, ValueError, IndexError) as error:
-        raise TaskDataError(f"{sample_id}: video {path} does not decode: {error}") from error
-    if not frames:
-        raise TaskDataError(f"{sample_id}: video {path} has no frames")
-    return frames[:MAX_VIDEO_FRAMES]
 
 
 def _text(row: Mapping[str, Any], column: str) -> str:

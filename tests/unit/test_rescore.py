@@ -102,7 +102,9 @@ def test_killed_in_the_middle_the_run_is_not_complete_but_whole(
 
 def test_the_command_shows_what_changed_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = stored(tmp_path)
-    monkeypatch.setattr("specs_eval.tasks.registry.get_task", lambda name, data_dir, profile: StricterTask(name=name))
+    monkeypatch.setattr(
+        "specs_eval.tasks.registry.get_task", lambda name, data_dir, profile, judge: StricterTask(name=name)
+    )
     shown = CliRunner().invoke(command.rescore, ["--store", str(tmp_path), "--dry-run"])
     assert shown.exit_code == 0 and "equal -> newline asked for" in shown.output and "no newline" in shown.output
     assert rescore(RunStore.open(tmp_path).runs()[0], FakeTask()).changes == (), "nothing was written"
@@ -145,7 +147,7 @@ def test_a_profile_is_a_run_beside_and_is_kept_when_scored_again(
         [fake_checkpoint()], RunRequest([ProfiledTask()], 4), RunStore.create(tmp_path), FakeBackend(), ListObserver()
     )
     monkeypatch.setattr(
-        "specs_eval.tasks.registry.get_task", lambda name, data_dir, profile: ProfiledTask(name, profile)
+        "specs_eval.tasks.registry.get_task", lambda name, data_dir, profile, judge: ProfiledTask(name, profile)
     )
     for options in (["--profile", "reasoning"], [], []):
         assert CliRunner().invoke(command.rescore, ["--store", str(tmp_path), *options]).exit_code == 0

@@ -75,7 +75,8 @@ CONTEXT_METRICS: dict[str, Metric] = {
 }
 """Metrics of (answer, evaluation context)."""
 
-JUDGE_METRICS = frozenset(("gpt_4o_as_judge", "ascii_art_gpt4o_judge"))
+ASCII_ART_METRIC = "ascii_art_gpt4o_judge"
+JUDGE_METRICS = frozenset(("gpt_4o_as_judge", ASCII_ART_METRIC))
 
 PROGRAM_METRIC = "program_judge"
 
