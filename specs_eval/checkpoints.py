@@ -6,7 +6,7 @@ import glob
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from specs_eval.errors import CheckpointError, ConfigError
@@ -44,6 +44,32 @@ class Checkpoint:
             raise CheckpointError(
                 f"{self.path} changed while it was being loaded; run again when training is done with it"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointNames:
+    """What a checkpoint is called and where it stands in its series."""
+
+    name: str
+    series: str
+    step: int | None
+
+    @classmethod
+    def of_folder(cls, folder: PurePath, series: str = "") -> CheckpointNames:
+        """By the folder's name: ``out/dpo/checkpoint-5`` is step 5 of series ``dpo``, unless `series` says another."""
+        step = step_of(folder)
+        if step is None:
+            return cls(series or folder.name, series or folder.name, None)
+        name = series or folder.parent.name
+        return cls(f"{name}/{folder.name}" if name else folder.name, name or folder.name, step)
+
+    @classmethod
+    def of_text(cls, text: str, series: str = "") -> CheckpointNames:
+        """By a path that need not exist here, or a hub id."""
+        folder = PurePath(text)
+        if step_of(folder) is None and _HUB_ID.fullmatch(text):
+            return cls(text, series or folder.name, None)
+        return cls.of_folder(folder, series)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +123,7 @@ def resolve_checkpoints(arguments: list[str] | tuple[str, ...], fingerprinter: F
     return Resolution(tuple(checkpoints), tuple(problems), tuple(notes))
 
 
-def step_of(folder: Path) -> int | None:
+def step_of(folder: PurePath) -> int | None:
     """The training step in a folder's name (``checkpoint-500``, ``global_step_500``), else None."""
     match = _STEP_FOLDER.fullmatch(folder.name)
     return int(match.group(1)) if match else None
@@ -142,12 +168,8 @@ def _from_folder(folder: Path, series: str, notes: list[str], *, only_itself: bo
             for child in steps
             for found in _from_folder(child, series or _series(folder), notes, only_itself=True)
         ]
-    resolved = folder.resolve()
-    step = step_of(resolved)
-    if step is None:
-        return [_Candidate(folder, series or resolved.name, None, series or resolved.name)]
-    name = series or _series(resolved.parent)
-    return [_Candidate(folder, name, step, f"{name}/{resolved.name}")]
+    names = CheckpointNames.of_folder(folder.resolve(), series)
+    return [_Candidate(folder, names.series, names.step, names.name)]
 
 
 def _series(folder: Path) -> str:

@@ -27,7 +27,8 @@ class CheckpointRecord(_Record):
     series: str
     step: int | None
     fingerprint: str
-    """SHA-256 (hex) of weights and of all files that change what the model says."""
+    """SHA-256 (hex) of weights and of all files that change what the model says; ``imported:`` and the SHA-256 of the
+    results for an imported run, whose weights are not known."""
     path: str
     """Where it was; for people. Never used to decide whether two runs are the same."""
     base: str | None = None
@@ -35,13 +36,13 @@ class CheckpointRecord(_Record):
 
 
 class SamplingRecord(_Record):
-    """How responses were drawn (see `specs_eval.sampling.SamplingSpec`)."""
+    """How responses were drawn (see `specs_eval.sampling.SamplingSpec`); None: not known, in imported runs."""
 
-    temperature: float
-    max_new_tokens: int
-    seed: int
-    top_p: float
-    stop: tuple[str, ...]
+    temperature: float | None
+    max_new_tokens: int | None
+    seed: int | None
+    top_p: float | None
+    stop: tuple[str, ...] | None
 
 
 class RunManifest(_Record):
@@ -157,7 +158,7 @@ class SampleRecord:
     prompt: str
     """The chat as text, ``<image>`` where images stood."""
     prompt_hash: str
-    """Digest over roles, texts and image contents."""
+    """Digest over roles, texts and image contents; of the text alone, or empty where it is unknown, in imported runs."""
     target: str
     group: str | None = None
     category: dict[str, str] = field(default_factory=dict)

@@ -36,7 +36,7 @@ class Explored:
     task: str
     metric: str
     """What decides whether a rollout is correct."""
-    temperature: float
+    temperature: float | None
     run: str
     result: Exploration
 
@@ -105,14 +105,15 @@ def explore(
 
 def show(explored: list[Explored], notes: list[str], resampling: Resampling, console: Console) -> None:
     """Two tables a task: what is solved, and how varied the rollouts are."""
-    groups: dict[tuple[str, str, float], list[ExplorationRow]] = {}
+    groups: dict[tuple[str, str, float | None], list[ExplorationRow]] = {}
     for one in explored:
         key = (one.task, one.metric, one.temperature)
         groups.setdefault(key, []).append(ExplorationRow(one.label(), one.result))
     for (task, metric, temperature), rows in groups.items():
         console.print()
         correct = f"correct = {metric} >= {rows[0].result.threshold:g}"
-        console.print(Text(printable(f"{task}  ({correct}, temperature {temperature:g})"), "bold"))
+        drawn = "temperature not known" if temperature is None else f"temperature {temperature:g}"
+        console.print(Text(printable(f"{task}  ({correct}, {drawn})"), "bold"))
         console.print(solving_table(rows, console))
         console.print(variety_table(rows, console))
     console.print(
