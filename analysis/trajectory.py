@@ -85,10 +85,10 @@ def trajectory(steps: Sequence[int], values: FloatArray, draws: FloatArray, leve
         raise ValueError("steps must ascend, and values and draws have a row each")
     peak = int(values.argmax())
     may_be_peak = tuple(step for step, may in zip(steps, best_set(values, draws, level), strict=True) if may)
-    if n < FEWEST_POINTS:
-        reason = f"{n} checkpoints: a change point needs at least {FEWEST_POINTS}"
-        return Trajectory(tuple(steps), tuple(values.tolist()), steps[peak], may_be_peak, None, level, reason)
-    change, reason = _change(steps, values, draws, level)
+    change: ChangePoint | None = None
+    reason: str | None = f"{n} checkpoints: a change point needs at least {FEWEST_POINTS}"
+    if n >= FEWEST_POINTS:
+        change, reason = _change(steps, values, draws, level)
     return Trajectory(tuple(steps), tuple(values.tolist()), steps[peak], may_be_peak, change, level, reason)
 
 
