@@ -31,13 +31,15 @@ def extract(response: str, problem: Problem) -> Found:
         found = _read(last, problem, continued=True)
         if found.answered:
             return found
-    return _read(own_part(text), problem)
+    return _read(own_part(text) or text, problem)
 
 
-def own_part(text: str) -> str:
-    """The text up to where the model goes on to ask itself the next question."""
+def own_part(text: str) -> str | None:
+    """The text up to where the model goes on to ask itself the next question; None: it asks none."""
+    text = readable(text)
     found = _RESTART.search(text)
-    return text[: found.start()] if found and text[: found.start()].strip() else text
+    own = text[: found.start()] if found else ""
+    return own if own.strip() else None
 
 
 def _last_part(text: str) -> str | None:
