@@ -1,45 +1,26 @@
-"""How much room a checkpoint has to explore: pass@k, unsolvable problems, majority votes, branching and entropy."""
+"""How much room a checkpoint has to explore: what several rollouts solve, branching, entropy, variety of answers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from specs_eval.analysis.resampling import Resampling, pooled_mean
-from specs_eval.analysis.samples import FloatArray, IntArray, Rollouts, SampleValues
-from specs_eval.analysis.statistics import Estimate, summarize, undefined
-from specs_eval.analysis.votes import (
-    MAX_EXACT_ROLLOUTS,
-    AnswerCounts,
-    count_answers,
-    distinct_answers,
-    effective_answers,
-    majority_at_k,
-)
+from specs_eval.analysis.branching import AtSamples, rbf_at_samples
+from specs_eval.analysis.resampling import ClusterTotals, Resampling, mean_totals, pooled_means
+from specs_eval.analysis.samples import FloatArray, Rollouts
+from specs_eval.analysis.solving import NO_ANSWERS, AtK, SolvedCounts, default_ks, solved_at
+from specs_eval.analysis.statistics import Estimate, undefined
+from specs_eval.analysis.votes import AnswerCounts, count_answers, distinct_answers, effective_answers
 from specs_eval.errors import ConfigError
 
 MORE_ROLLOUTS = "one rollout a sample; draw several with: specs-eval run --rollouts 8 --temperature 1"
 NO_STATISTICS = "the backend gave no token statistics; the hf backend does: specs-eval run --backend hf"
-NO_ANSWERS = "the task's scorer extracts no answers"
 
 Measure = Callable[[AnswerCounts], FloatArray]
-
-
-@dataclass(frozen=True, slots=True)
-class AtK:
-    """What k rollouts a sample achieve."""
-
-    k: int
-    pass_at_k: Estimate
-    """Share of samples that at least one of k rollouts solves; higher is better."""
-    unsolvable: Estimate
-    """Share of samples with no correct rollout among k: 1 - pass@k."""
-    majority: Estimate
-    """Share of samples that the majority of k rollouts solves (maj@k)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +39,8 @@ class Exploration:
     at_k: tuple[AtK, ...]
     rbf: Estimate
     """Rollout branching factor: nucleus size (mass 0.95) averaged over positions, >= 1."""
+    rbf_at: tuple[AtSamples, ...]
+    """RBF at given numbers of samples."""
     entropy: Estimate
     """Entropy of the next token averaged over positions, in nats."""
     distinct: Estimate
@@ -70,10 +53,57 @@ class Exploration:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantity:
+    """A mean of a run by cluster, or why there is none."""
+
+    totals: ClusterTotals | None
+    reason: str | None
+    n_unscored: int
+    """Rollouts that are left out because they lack it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasuredRun:
+    """A run reduced to what its numbers are made of: arrays over samples and clusters."""
+
+    counts: SolvedCounts
+    n_rollouts: int
+    threshold: float
+    rbf: Quantity
+    entropy: Quantity
+    distinct: Quantity
+    effective: Quantity
+
+    @property
+    def means(self) -> tuple[Quantity, Quantity, Quantity, Quantity]:
+        """The means that are resampled: rbf, entropy, distinct, effective."""
+        return (self.rbf, self.entropy, self.distinct, self.effective)
+
+
+@dataclass(frozen=True, slots=True)
+class ExplorationSpec:
+    """What to look at, and how."""
+
+    ks: tuple[int, ...] | None = None
+    """Numbers of rollouts; None: 1, 2, 4 ... up to the most a sample has, and that number itself."""
+    rbf_samples: tuple[int, ...] | None = None
+    """Numbers of samples for RBF; None: those of 120, 240 and 480 that a run has."""
+    threshold: float = 1.0
+    """A rollout is correct when its value reaches it."""
+    resampling: Resampling = field(default_factory=Resampling)
+    """Draws, level and seed of the intervals of quantities without bounds."""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.threshold):
+            raise ConfigError(f"the threshold must be a number, not {self.threshold}")
+
+
 def explore(
     rollouts: Rollouts,
     *,
     ks: Sequence[int] | None = None,
+    rbf_samples: Sequence[int] | None = None,
     threshold: float = 1.0,
     resampling: Resampling | None = None,
 ) -> Exploration:
@@ -81,141 +111,112 @@ def explore(
 
     Args:
         rollouts: of one run; unscored ones are left out of everything that asks what is correct, and counted.
-        ks: numbers of rollouts to look at; None: 1, 2, 4 ... up to the most a sample has, and that number itself.
+        ks: see `ExplorationSpec`, as the following ones.
+        rbf_samples: numbers of samples for RBF.
         threshold: a rollout is correct when its value reaches it.
-        resampling: draws, level and seed of the intervals of quantities without bounds.
+        resampling: draws, level and seed.
 
     Raises:
-        ConfigError: a k below 1, or a threshold that is no number.
+        ConfigError: a k below 1, fewer than 2 samples for RBF, or a threshold that is no number.
     """
-    if not math.isfinite(threshold):
-        raise ConfigError(f"the threshold must be a number, not {threshold}")
-    spec = resampling or Resampling()
-    samples = rollouts.by_sample()
-    scored = rollouts.scored
-    n_scored = np.bincount(rollouts.samples[scored], minlength=len(rollouts.sample_ids))
+    spec = ExplorationSpec(
+        None if ks is None else tuple(ks),
+        None if rbf_samples is None else tuple(rbf_samples),
+        threshold,
+        resampling or Resampling(),
+    )
+    return describe_runs([measure_run(rollouts, threshold)], spec)[0]
+
+
+def measure_run(rollouts: Rollouts, threshold: float = 1.0) -> MeasuredRun:
+    """Reduce the rollouts of one run to arrays over its samples."""
+    samples, scored = rollouts.by_sample(), rollouts.scored
+    n = len(rollouts.sample_ids)
     correct = np.where(scored, rollouts.values >= threshold, False)
-    n_correct = np.bincount(rollouts.samples[correct], minlength=len(rollouts.sample_ids))
-    most = int(n_scored.max(initial=0))
     answers = None if rollouts.answers is None else count_answers(rollouts, correct.astype(np.float64))
-    return Exploration(
-        n_samples=len(rollouts.sample_ids),
+    counts = SolvedCounts(
+        samples=samples,
+        n_correct=np.bincount(rollouts.samples[correct], minlength=n),
+        n_scored=np.bincount(rollouts.samples[scored], minlength=n),
+        answers=answers,
+    )
+    return MeasuredRun(
+        counts=counts,
         n_rollouts=len(scored),
-        n_unscored=samples.n_unscored,
-        fewest_rollouts=int(n_scored.min(initial=most)),
-        most_rollouts=most,
         threshold=threshold,
-        at_k=tuple(
-            _at_k(k, samples, n_correct, n_scored, answers, spec.level)
-            for k in (default_ks(most) if ks is None else ks)
-        ),
-        rbf=_over_positions(rollouts, rollouts.nucleus, spec),
-        entropy=_over_positions(rollouts, rollouts.entropy, spec),
-        distinct=_variety(samples, answers, distinct_answers, most, spec),
-        effective=_variety(samples, answers, effective_answers, most, spec),
+        rbf=_over_positions(rollouts, rollouts.nucleus),
+        entropy=_over_positions(rollouts, rollouts.entropy),
+        distinct=_variety(counts, distinct_answers),
+        effective=_variety(counts, effective_answers),
     )
 
 
-def default_ks(n: int) -> tuple[int, ...]:
-    """1, 2, 4 ... below n, then n."""
-    return (*(1 << power for power in range(max(n - 1, 0).bit_length())), n) if n else ()
+def describe_runs(runs: Sequence[MeasuredRun], spec: ExplorationSpec | None = None) -> list[Exploration]:
+    """The numbers of many runs. Runs over the same samples share their resamples, which cost most of the time."""
+    spec = spec or ExplorationSpec()
+    quantities = [one for run in runs for one in run.means]
+    given = [one.totals for one in quantities if one.totals is not None]
+    resampled = iter(pooled_means(given, spec.resampling))
+    estimates = [
+        undefined(one.reason or "no value", one.n_unscored)
+        if one.totals is None
+        else replace(next(resampled), n_unscored=one.n_unscored)
+        for one in quantities
+    ]
+    at_samples = rbf_at_samples([run.rbf.totals for run in runs], spec.rbf_samples, spec.resampling)
+    return [
+        _described(run, spec, estimates[4 * number : 4 * number + 4], at_samples[number])
+        for number, run in enumerate(runs)
+    ]
 
 
-def pass_at_k(correct: IntArray, n: int | IntArray, k: int) -> FloatArray:
-    """Unbiased chance that at least one of k rollouts is correct, per sample; higher is better.
-
-    Args:
-        correct: correct rollouts of each sample, shape (n_samples,), 0 <= correct <= n.
-        n: rollouts of each sample, one number or shape (n_samples,).
-        k: rollouts allowed, 1 <= k <= n.
-
-    Returns:
-        1 - C(n - correct, k) / C(n, k), shares in [0, 1], shape (n_samples,).
-
-    Raises:
-        ConfigError: k < 1, k > n (the estimator needs at least k rollouts), or a count outside [0, n].
-
-    Reference: Chen et al. 2021, arXiv 2107.03374, eq. 1. The ratio of binomials is a product of min(correct, k) factors,
-    summed as logarithms: no binomial is ever formed, so that n = 4096 is as exact as n = 8.
-    """
-    counts, totals = np.broadcast_arrays(np.asarray(correct), np.asarray(n))
-    if k < 1 or (totals < k).any():
-        raise ConfigError(f"pass@{k} needs at least {max(k, 1)} rollouts a sample")
-    if (counts < 0).any() or (counts > totals).any():
-        raise ConfigError("correct rollouts must lie between 0 and the number of rollouts")
-    pairs, inverse = np.unique(np.stack([counts, totals]), axis=1, return_inverse=True)
-    shares = np.array([_pass_share(int(c), int(total), k) for c, total in pairs.T])
-    return shares[inverse.ravel()]
+def _described(
+    run: MeasuredRun, spec: ExplorationSpec, means: Sequence[Estimate], rbf_at: tuple[AtSamples, ...]
+) -> Exploration:
+    counts = run.counts
+    rbf, entropy, distinct, effective = means
+    ks = default_ks(counts.most) if spec.ks is None else spec.ks
+    return Exploration(
+        n_samples=len(counts.n_scored),
+        n_rollouts=run.n_rollouts,
+        n_unscored=counts.samples.n_unscored,
+        fewest_rollouts=int(counts.n_scored.min(initial=counts.most)),
+        most_rollouts=counts.most,
+        threshold=run.threshold,
+        at_k=solved_at(counts, ks, spec.resampling.level),
+        rbf=rbf,
+        rbf_at=rbf_at,
+        entropy=entropy,
+        distinct=distinct,
+        effective=effective,
+    )
 
 
-def _pass_share(correct: int, n: int, k: int) -> float:
-    if n - correct < k:
-        return 1.0
-    # C(n - c, k) / C(n, k) is symmetric in c and k: the product over the smaller one.
-    fewer, more = min(correct, k), max(correct, k)
-    return float(-np.expm1(np.log1p(-more / (n - np.arange(fewer))).sum()))
-
-
-def _at_k(
-    k: int, samples: SampleValues, n_correct: IntArray, n_scored: IntArray, answers: AnswerCounts | None, level: float
-) -> AtK:
-    """Samples with fewer than k scored rollouts are left out; the estimates say how many entered."""
-    if k < 1:
-        raise ConfigError(f"k must be at least 1, not {k}")
-    enough = n_scored >= k
-    if not enough.any():
-        reason = f"no sample has {k} scored rollouts (most: {int(n_scored.max(initial=0))}); raise --rollouts"
-        return AtK(k, *[undefined(reason, samples.n_unscored)] * 3)
-    shares = np.full(len(n_scored), np.nan)
-    shares[enough] = pass_at_k(n_correct[enough], n_scored[enough], k)
-    solved = summarize(samples.with_values(shares), level)
-    return AtK(k, solved, _complement(solved), _majority(k, samples, answers, level))
-
-
-def _complement(share: Estimate) -> Estimate:
-    if share.value is None:
-        return share
-    flipped = share.interval and replace(share.interval, low=1 - share.interval.high, high=1 - share.interval.low)
-    return replace(share, value=1 - share.value, interval=flipped)
-
-
-def _majority(k: int, samples: SampleValues, answers: AnswerCounts | None, level: float) -> Estimate:
-    if answers is None or not len(answers.counts):
-        return undefined(NO_ANSWERS, samples.n_unscored)
-    shares = majority_at_k(answers, k)
-    if np.isnan(shares).all():
-        reason = f"maj@k with k below n is computed for up to {MAX_EXACT_ROLLOUTS} rollouts a sample"
-        return undefined(reason, samples.n_unscored)
-    return summarize(samples.with_values(shares), level)
-
-
-def _over_positions(rollouts: Rollouts, means: FloatArray | None, resampling: Resampling) -> Estimate:
+def _over_positions(rollouts: Rollouts, means: FloatArray | None) -> Quantity:
     """Average over all generated positions: rollouts weigh by their tokens.
 
     The papers average over positions; a mean of per-rollout means would let a two-token answer count as much as a
     page of reasoning. `n_unscored` of the result counts the rollouts without statistics.
     """
     if means is None or rollouts.n_tokens is None:
-        return undefined(NO_STATISTICS, len(rollouts.values))
+        return Quantity(None, NO_STATISTICS, len(rollouts.values))
     known = ~np.isnan(means) & (rollouts.n_tokens > 0)
     missing = int(len(known) - known.sum())
     if not known.any():
-        return undefined(NO_STATISTICS, missing)
+        return Quantity(None, NO_STATISTICS, missing)
     n, index, tokens = len(rollouts.sample_ids), rollouts.samples[known], rollouts.n_tokens[known]
     positions = np.bincount(index, weights=tokens, minlength=n).astype(np.float64)
     totals = np.bincount(index, weights=tokens * means[known], minlength=n)
-    per_sample = totals / np.maximum(positions, 1)
-    return replace(pooled_mean(per_sample, positions, rollouts.clusters, resampling), n_unscored=missing)
+    return Quantity(mean_totals(totals / np.maximum(positions, 1), positions, rollouts.clusters), None, missing)
 
 
-def _variety(
-    samples: SampleValues, answers: AnswerCounts | None, measure: Measure, most: int, resampling: Resampling
-) -> Estimate:
-    if answers is None or not len(answers.counts):
-        return undefined(NO_ANSWERS, samples.n_unscored)
-    if most < 2:
-        return undefined(MORE_ROLLOUTS, samples.n_unscored)
-    numbers = measure(answers)
+def _variety(counts: SolvedCounts, measure: Measure) -> Quantity:
+    n_unscored = counts.samples.n_unscored
+    if counts.answers is None or not len(counts.answers.counts):
+        return Quantity(None, NO_ANSWERS, n_unscored)
+    if counts.most < 2:
+        return Quantity(None, MORE_ROLLOUTS, n_unscored)
+    numbers = measure(counts.answers)
     given = ~np.isnan(numbers)
-    estimate = pooled_mean(np.where(given, numbers, 0.0), given.astype(np.float64), samples.clusters, resampling)
-    return replace(estimate, n_unscored=samples.n_unscored)
+    totals = mean_totals(np.where(given, numbers, 0.0), given.astype(np.float64), counts.samples.clusters)
+    return Quantity(totals, None, n_unscored)

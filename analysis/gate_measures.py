@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from specs_eval.analysis.exploration import pass_at_k
 from specs_eval.analysis.samples import FloatArray, IntArray, Rollouts
+from specs_eval.analysis.solving import pass_at_k
 from specs_eval.analysis.stuckness import StuckRule, wrong_modes
 from specs_eval.analysis.votes import count_answers, majority_at_k
 from specs_eval.errors import ComparisonError

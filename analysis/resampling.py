@@ -192,18 +192,27 @@ def resample_sums(
     return ResampledSums(sums[0], sums[1], pseudo_weights)
 
 
-def resample_counts(n_clusters: int, n_draws: int, generator: np.random.Generator) -> Iterator[tuple[int, FloatArray]]:
+def resample_counts(
+    n_clusters: int, n_draws: int, generator: np.random.Generator, n_drawn: int | None = None
+) -> Iterator[tuple[int, FloatArray]]:
     """How often each cluster is drawn in each resample: multinomial counts, row by row, in chunks.
 
     Indices are drawn and counted, which takes a fifth of the time of `Generator.multinomial`.
 
+    Args:
+        n_clusters: clusters that there are.
+        n_draws: resamples.
+        generator: source of the indices.
+        n_drawn: clusters in each resample; None: as many as there are.
+
     Yields:
         The number of the first resample of the chunk, and counts of shape (n_in_chunk, n_clusters).
     """
-    size = max(1, min(n_draws, _CHUNK_ENTRIES // n_clusters))
+    n_drawn = n_clusters if n_drawn is None else n_drawn
+    size = max(1, min(n_draws, _CHUNK_ENTRIES // max(n_clusters, n_drawn)))
     for start in range(0, n_draws, size):
         n = min(size, n_draws - start)
-        drawn = generator.integers(0, n_clusters, size=(n, n_clusters))
+        drawn = generator.integers(0, n_clusters, size=(n, n_drawn))
         drawn += (np.arange(n) * n_clusters)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=n * n_clusters)
         yield start, counts.reshape(n, n_clusters).astype(np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -81,15 +82,49 @@ def majority_at_k(answers: AnswerCounts, k: int) -> FloatArray:
         Shares in [0, 1], shape (n_samples,); NaN where a sample has fewer than k scored rollouts, or more than
         MAX_EXACT_ROLLOUTS and k is not all of them.
     """
-    ends = np.cumsum(np.bincount(answers.samples, minlength=answers.n_samples))
-    result = np.full(answers.n_samples, np.nan)
-    for sample in range(answers.n_samples):
-        n = int(answers.n_scored[sample])
-        if k > n or (k < n > MAX_EXACT_ROLLOUTS):
-            continue
-        rows = slice(ends[sample - 1] if sample else 0, ends[sample])
-        result[sample] = _vote(tuple(answers.counts[rows].tolist()), tuple(answers.worth[rows].tolist()), n, k)
-    return result
+    return majorities(answers, [k])[0]
+
+
+def majorities(answers: AnswerCounts, ks: Sequence[int]) -> FloatArray:
+    """`majority_at_k` for several k, shape (len(ks), n_samples): samples with the same votes are counted once."""
+    votes, kind = _kinds(answers)
+    shares = np.array([[_vote_share(one, k) for one in votes] for k in ks], dtype=np.float64)
+    return shares.reshape(len(ks), len(votes)).take(kind, axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Votes:
+    """How one sample was answered."""
+
+    counts: tuple[int, ...]
+    worth: tuple[float, ...]
+    n_scored: int
+
+
+def _kinds(answers: AnswerCounts) -> tuple[list[_Votes], IntArray]:
+    """The different ways in which samples were answered, and which of them each sample is, shape (n_samples,)."""
+    order = np.lexsort((answers.worth, answers.counts, answers.samples))
+    counts, worth = answers.counts[order].astype(np.int64), answers.worth[order]
+    ends = np.cumsum(np.bincount(answers.samples, minlength=answers.n_samples)).tolist()
+    # Rows as bytes are compared and hashed without a Python object for each number.
+    rows = np.stack([counts, worth.view(np.int64)], axis=1).tobytes()
+    known: dict[tuple[int, bytes], int] = {}
+    votes: list[_Votes] = []
+    kind = np.empty(answers.n_samples, dtype=np.int64)
+    for sample, (start, end, n) in enumerate(zip([0, *ends], ends, answers.n_scored.tolist(), strict=False)):
+        key = (n, rows[16 * start : 16 * end])
+        if key not in known:
+            known[key] = len(votes)
+            votes.append(_Votes(tuple(counts[start:end].tolist()), tuple(worth[start:end].tolist()), n))
+        kind[sample] = known[key]
+    return votes, kind
+
+
+def _vote_share(votes: _Votes, k: int) -> float:
+    n = votes.n_scored
+    if k > n or (k < n > MAX_EXACT_ROLLOUTS):
+        return math.nan
+    return _vote(votes.counts, votes.worth, n, k)
 
 
 @lru_cache(maxsize=65536)

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from specs_eval.analysis.exploration import AtK, Exploration
+from specs_eval.analysis.exploration import Exploration
+from specs_eval.analysis.solving import AtK
 from specs_eval.analysis.statistics import Estimate
 from specs_eval.cli.cells import (
     fitting,

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specs_eval.analysis.exploration import MORE_ROLLOUTS, default_ks, explore, pass_at_k
+from specs_eval.analysis.exploration import MORE_ROLLOUTS, explore
 from specs_eval.analysis.resampling import Resampling
 from specs_eval.analysis.samples import Rollouts
+from specs_eval.analysis.solving import default_ks, pass_at_k
 from specs_eval.analysis.votes import count_answers, distinct_answers, effective_answers, majority_at_k
 from specs_eval.errors import ConfigError
 
