@@ -24,8 +24,11 @@ from specs_eval.analysis.statistics import (
 )
 from specs_eval.errors import ConfigError
 
-_CHUNK_ENTRIES = 2_000_000
-"""Entries of the count matrix that are held at once (16 MB)."""
+_CHUNK_ENTRIES = 50_000
+"""Entries of the count matrix that are held at once (0.4 MB, which stays in a core's own cache)."""
+
+_CHUNK_DRAWS = 16
+"""Resamples that are held at once at the least: a matrix product over fewer reads its right side too often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +149,11 @@ class ResampledSums:
 
 
 def pseudo_observations(n_roles: int, n_draws: int, generator: np.random.Generator) -> FloatArray:
-    """Gamma(1/2) of a success and of a failure for each role and resample, shape (2, 1, n_roles, n_draws)."""
-    return generator.standard_gamma(0.5, size=(2, 1, n_roles, n_draws))
+    """Gamma(1/2) of a success and of a failure for each role and resample, shape (2, 1, n_roles, n_draws).
+
+    Half the square of a standard normal: the same distribution in a tenth of the time of `Generator.standard_gamma`.
+    """
+    return np.asarray(generator.standard_normal((2, 1, n_roles, n_draws)) ** 2 / 2, dtype=np.float64)
 
 
 def bootstrap_ratios(
@@ -209,12 +215,12 @@ def resample_counts(
         The number of the first resample of the chunk, and counts of shape (n_in_chunk, n_clusters).
     """
     n_drawn = n_clusters if n_drawn is None else n_drawn
-    size = max(1, min(n_draws, _CHUNK_ENTRIES // max(n_clusters, n_drawn)))
+    size = min(n_draws, max(_CHUNK_DRAWS, _CHUNK_ENTRIES // max(n_clusters, n_drawn)))
+    rows = (np.arange(size) * n_clusters)[:, None]
     for start in range(0, n_draws, size):
         n = min(size, n_draws - start)
-        drawn = generator.integers(0, n_clusters, size=(n, n_drawn))
-        drawn += (np.arange(n) * n_clusters)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=n * n_clusters)
+        drawn = generator.integers(0, n_clusters, size=(n, n_drawn), dtype=np.int32)
+        counts = np.bincount((drawn + rows[:n]).ravel(), minlength=n * n_clusters)
         yield start, counts.reshape(n, n_clusters).astype(np.float64)
 
 

@@ -42,6 +42,7 @@ def test_counts_are_multinomial_whatever_the_chunks(monkeypatch: pytest.MonkeyPa
     assert counts.mean() == 1 and counts.var(axis=0) == pytest.approx(np.full(20, 0.95), rel=0.12)
     assert np.corrcoef(counts[:, 0], counts[:, 1])[0, 1] == pytest.approx(-1 / 19, abs=0.05)
     monkeypatch.setattr("specs_eval.analysis.resampling._CHUNK_ENTRIES", 333)
+    monkeypatch.setattr("specs_eval.analysis.resampling._CHUNK_DRAWS", 3)
     assert (counts_of(20, 5000, 3) == counts).all()
 
 
