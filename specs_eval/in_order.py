@@ -53,5 +53,6 @@ def in_order(
                 yield [future.result() for future in first]
         for futures in waiting:
             yield [future.result() for future in futures]
+        pool.shutdown()  # all is done: whoever forks after this forks a process without our threads
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -22,6 +22,8 @@ from specs_eval.files import write_text_atomic
 from specs_eval.tasks.judge_questions import Question
 from specs_eval.tasks.judge_transport import NoCompletion, complete, shown_address
 
+FIRST_WAIT = 1.0
+"""Seconds before the second try, doubled for each further one up to eight times as much."""
 MAX_WAIT = 120.0
 """Seconds before the next try at most; an endpoint that asks for more is not waited for."""
 GIVE_UP_AFTER = 20
@@ -219,7 +221,8 @@ class Judge:
                         break
                     if attempt + 1 < self.options.attempts:
                         # Half of the wait is random: many who were refused at once must not come back at once.
-                        self._sleep(max(error.wait, min(2.0**attempt, 8.0) * (0.5 + 0.5 * self._jitter())))
+                        backoff = FIRST_WAIT * 2.0 ** min(attempt, 3) * (0.5 + 0.5 * self._jitter())
+                        self._sleep(max(error.wait, backoff))
                     continue
                 self._was_down(False)
                 return JudgeReply(found.text, None, found.prompt_tokens, found.completion_tokens)

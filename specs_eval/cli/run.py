@@ -180,47 +180,17 @@ def exit_code(evaluation: Evaluation, max_unscored: float) -> int:
     return EXIT_INCOMPLETE if evaluation.problems or share > max_unscored else 0
 
 
-def show(evaluation: Evaluation, *, as_json: bool) -> None:
-    """Results on stdout: a table, or JSON."""
+def show(evaluation: Evaluation, *, as_json: bool, categories: bool = False) -> None:
+    """Results on stdout: tables, or JSON."""
     from specs_eval.cli.charts import results_console
-    from specs_eval.cli.reading import score_summaries
-    from specs_eval.cli.result_tables import ScoreRow, score_table
+    from specs_eval.cli.results import show_summaries
+    from specs_eval.cli.run_summary import RunSummary, run_facts
 
+    summaries = [RunSummary(run) for run in evaluation.runs]
     if as_json:
-        runs = [_facts(run) for run in evaluation.runs]
+        runs = [run_facts(summary, everything=categories) for summary in summaries]
         click.echo(json.dumps({"runs": runs, "problems": evaluation.problems}, indent=2, allow_nan=False))
         return
-    rows = [
-        ScoreRow(run.manifest.checkpoint.name, run.manifest.task, run.manifest.n_rollouts, score_summaries(run))
-        for run in evaluation.runs
-    ]
-    console = results_console()
-    if rows:
-        console.print(score_table(rows, console))
-        console.print("Percent with 95 % intervals (clustered where samples share an image).")
+    show_summaries(summaries, results_console(), categories=categories)
     for problem in evaluation.problems:
         click.echo(f"not evaluated: {problem}", err=True)
-
-
-def _facts(run: StoredRun) -> dict[str, object]:
-    from specs_eval.cli.reading import score_summaries
-
-    manifest, results = run.manifest, run.results()
-    assert results is not None, "evaluate returns complete runs"
-    return {
-        "run_id": run.run_id,
-        "checkpoint": manifest.checkpoint.name,
-        "series": manifest.checkpoint.series,
-        "step": manifest.checkpoint.step,
-        "fingerprint": manifest.checkpoint.fingerprint,
-        "task": manifest.task,
-        "task_version": manifest.task_version,
-        "backend": manifest.backend,
-        "sampling": manifest.sampling.model_dump(mode="json"),
-        "n_samples": results.n_samples,
-        "n_task_samples": manifest.n_task_samples,
-        "n_rollouts": manifest.n_rollouts,
-        "n_failed": results.n_failed,
-        "n_tokens": results.n_tokens,
-        "metrics": {name: estimate.to_dict() for name, estimate in score_summaries(run).items()},
-    }
