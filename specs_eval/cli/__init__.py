@@ -14,11 +14,14 @@ from specs_eval.errors import SpecsEvalError
 
 COMMANDS = {
     "run": ("specs_eval.cli.run:run", "Evaluate checkpoints on tasks into a run store."),
+    "results": ("specs_eval.cli.results:results", "Show stored runs: scores, missing answers, tables by category."),
     "gf": ("specs_eval.cli.gf:gf", "Generalization Factor of checkpoints: ID against OOD."),
     "explore": ("specs_eval.cli.explore:explore", "Exploration: pass@k, unsolvable share, branching, entropy."),
     "stuck": ("specs_eval.cli.stuck:stuck", "Stuckness: the same wrong answer every time, and format lock-in."),
     "compare": ("specs_eval.cli.compare:compare", "A checkpoint against another: differences, tests, flips."),
     "report": ("specs_eval.cli.report:report", "One offline HTML page on everything; or Markdown, data, figures."),
+    "check": ("specs_eval.cli.check:check", "May a candidate replace the baseline? Exit code 0, 1 or 3."),
+    "baseline": ("specs_eval.cli.baseline:baseline", "Pin the checkpoint that candidates are checked against."),
     "score": ("specs_eval.cli.score:score", "Score outputs that exist already, without a model."),
     "import": ("specs_eval.cli.import_logs:import_logs", "Import logs of lmms-eval, or rows of scores, as runs."),
     "rescore": ("specs_eval.cli.rescore:rescore", "Score stored runs again and show what changed."),
