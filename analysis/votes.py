@@ -82,7 +82,8 @@ def majority_at_k(answers: AnswerCounts, k: int) -> FloatArray:
         Shares in [0, 1], shape (n_samples,); NaN where a sample has fewer than k scored rollouts, or more than
         MAX_EXACT_ROLLOUTS and k is not all of them.
     """
-    return majorities(answers, [k])[0]
+    shares: FloatArray = majorities(answers, [k])[0]
+    return shares
 
 
 def majorities(answers: AnswerCounts, ks: Sequence[int]) -> FloatArray:

@@ -13,6 +13,7 @@ _PIPED_WIDTH = 200
 _BRAILLE = 0x2800
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """Bit of each dot of a braille character, by row and column."""
+_BLOCKS = "▁▂▃▄▅▆▇█"
 _LABELS = 6
 """Columns left of the plot."""
 
@@ -70,6 +71,21 @@ def curve_chart(lines: Sequence[Line], *, width: int = 64, height: int = 11, uni
         text.append(f" {line.mark}", line.style)
         text.append(f" {line.name}  ")
     return text
+
+
+def sparkline(values: Sequence[float | None], *, unicode: bool = True) -> str:
+    """A course in one line, lowest to highest value; a space where there is none.
+
+    Args:
+        values: any numbers, in order.
+        unicode: eighth blocks; else the digits 1 to 8.
+    """
+    levels = _BLOCKS if unicode else "12345678"
+    known = [value for value in values if value is not None]
+    low, span = (min(known), max(known) - min(known)) if known else (0.0, 0.0)
+    return "".join(
+        " " if value is None else levels[round((value - low) / span * 7) if span > 0 else 3] for value in values
+    )
 
 
 class _Canvas:

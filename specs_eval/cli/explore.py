@@ -3,72 +3,47 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.text import Text
 
-from specs_eval.analysis.exploration import Exploration
-from specs_eval.analysis.exploration import explore as explore_rollouts
+from specs_eval.analysis.exploration import Exploration, ExplorationSpec
+from specs_eval.analysis.movement import Movement, Moving
 from specs_eval.analysis.resampling import Resampling
-from specs_eval.analysis.samples import Rollouts
+from specs_eval.analysis.statistics import Estimate
 from specs_eval.cli.analysis_options import analysis_options
-from specs_eval.cli.charts import printable, results_console
-from specs_eval.cli.reading import metric_names, read_rollouts, stored_runs
-from specs_eval.cli.result_tables import ExplorationRow, solving_table, variety_table
-from specs_eval.cli.selection import CheckpointKey, check_complete, check_series, runs_of_task, several_runs, tasks_in
+from specs_eval.cli.charts import Line, curve_chart, has_unicode, printable, results_console
+from specs_eval.cli.chosen_runs import Choice
+from specs_eval.cli.explore_answer import Answer, Explored, Question, answer_explore
+from specs_eval.cli.explore_tables import (
+    ExplorationRow,
+    movement_table,
+    position_table,
+    rbf_table,
+    solving_table,
+    variety_table,
+)
 from specs_eval.errors import ConfigError
-from specs_eval.store import StoredRun
-
-_PREFERRED = ("accuracy", "score")
-"""What counts as correct unless the user says: where the score is about form, accuracy is about the answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Explored:
-    """The exploration of one run."""
-
-    checkpoint: str
-    series: str
-    step: int | None
-    task: str
-    metric: str
-    """What decides whether a rollout is correct."""
-    temperature: float | None
-    run: str
-    result: Exploration
-
-    def label(self) -> str:
-        """Series and step, or the name where there is no step."""
-        return self.checkpoint if self.step is None else f"{self.series} {self.step}"
-
-    def to_dict(self) -> dict[str, object]:
-        """The numbers as plain JSON types."""
-        return {
-            "checkpoint": self.checkpoint,
-            "series": self.series,
-            "step": self.step,
-            "task": self.task,
-            "metric": self.metric,
-            "temperature": self.temperature,
-            "run": self.run,
-            **self.result.to_dict(),
-        }
 
 
 @click.command()
-@click.option("--tasks", "task_list", metavar="TASK,...", help="Default: all tasks in the store.")
+@click.option("--tasks", "task_list", metavar="TASK,...", help="Tasks or parts: task[dimension=value]. Default: all.")
 @click.option("--metric", help="What makes a rollout correct. Default: accuracy where there is one, else score.")
 @click.option("--threshold", type=float, default=1.0, show_default=True, help="Correct from this value of it on.")
 @click.option("--k", "k_list", metavar="K,...", help="Default: 1, 2, 4 ... up to the rollouts a sample.")
+@click.option("--rbf-samples", metavar="M,...", help="RBF at so many samples. Default: 120, 240, 480 where there are.")
+@click.option("--over-position", is_flag=True, help="Entropy and nucleus by position (needs: run --per-position).")
 @analysis_options
 def explore(
     task_list: str | None,
     metric: str | None,
     threshold: float,
     k_list: str | None,
+    rbf_samples: str | None,
+    over_position: bool,
     store: Path,
     series: tuple[str, ...],
     selects: tuple[str, ...],
@@ -78,149 +53,108 @@ def explore(
     seed: int,
     as_json: bool,
 ) -> None:
-    """pass@k, unsolvable share, majority vote, branching factor, entropy and variety of answers.
+    """pass@k, unsolvable share, majority vote, branching, entropy and variety of answers, and how they move.
 
     \b
     specs-eval explore --tasks formats_ood --series dpo
+    specs-eval explore --tasks 'mathvista[skill=algebra]' --rbf-samples 120,240,480
     """
-    ks = _parse_ks(k_list)
-    resampling = Resampling(bootstrap, level, seed)
-    runs = _chosen(store, task_list, series, selects)
-    check_complete(runs, allow_incomplete)
-    explored = [_explored(run, metric, threshold, ks, resampling) for run in runs]
-    notes = [*several_runs(runs), *_notes(explored)]
+    spec = ExplorationSpec(
+        ks=_numbers("--k", k_list, 1),
+        rbf_samples=_numbers("--rbf-samples", rbf_samples, 2),
+        threshold=threshold,
+        resampling=Resampling(bootstrap, level, seed),
+    )
+    choice = Choice(series, selects, allow_incomplete)
+    answer = answer_explore(Question(store, task_list, metric, spec, over_position, choice))
     if as_json:
-        facts = {
-            "command": "explore",
-            "level": level,
-            "n_draws": bootstrap,
-            "seed": seed,
-            "runs": [one.to_dict() for one in explored],
-            "notes": notes,
-        }
-        click.echo(json.dumps(facts, indent=2, allow_nan=False))
+        click.echo(json.dumps(answer.to_dict(), indent=2, allow_nan=False))
     else:
-        show(explored, notes, resampling, results_console())
+        show(answer, results_console())
 
 
-def show(explored: list[Explored], notes: list[str], resampling: Resampling, console: Console) -> None:
-    """Two tables a task: what is solved, and how varied the rollouts are."""
-    groups: dict[tuple[str, str, float | None], list[ExplorationRow]] = {}
-    for one in explored:
-        key = (one.task, one.metric, one.temperature)
-        groups.setdefault(key, []).append(ExplorationRow(one.label(), one.result))
-    for (task, metric, temperature), rows in groups.items():
+def show(answer: Answer, console: Console) -> None:
+    """What is solved and how varied the rollouts are, by task; then how each series moves."""
+    groups: dict[tuple[str, str, float | None], list[Explored]] = {}
+    for one in answer.runs:
+        groups.setdefault((one.task, one.metric, one.temperature), []).append(one)
+    for (task, metric, temperature), members in groups.items():
         console.print()
-        correct = f"correct = {metric} >= {rows[0].result.threshold:g}"
+        correct = f"correct = {metric} >= {members[0].result.threshold:g}"
         drawn = "temperature not known" if temperature is None else f"temperature {temperature:g}"
         console.print(Text(printable(f"{task}  ({correct}, {drawn})"), "bold"))
+        rows = [ExplorationRow(one.label(), one.result) for one in members]
         console.print(solving_table(rows, console))
         console.print(variety_table(rows, console))
-    console.print(
-        Text(
-            "pass@k: a share of samples that one of k rollouts solves (unbiased); unsolvable@k: those that none solves; "
-            "maj@k: those that the majority solves. RBF: tokens in the 95 % nucleus, averaged over positions."
-        )
-    )
-    console.print(
-        Text(
-            f"{100 * resampling.level:g} % intervals: shares by Wilson at the effective sample size, the rest by a cluster "
-            f"bootstrap ({resampling.n_draws:,} draws, seed {resampling.seed}).",
-            "dim",
-        )
-    )
-    for note in notes:
+        at_samples = rbf_table(rows, console)
+        if at_samples is not None:
+            console.print(at_samples)
+        stored = [(one.label(), one.positions) for one in members if one.positions]
+        if stored:
+            console.print(position_table(stored, console))
+    for one_movement in answer.movements:
+        _show_movement(one_movement, answer, console)
+    console.print()
+    console.print(Text(answer.explanation()))
+    console.print(Text(answer.provenance(), "dim"))
+    for note in answer.notes:
         console.print(Text(f"Note: {printable(note)}", "yellow"))
 
 
-def _chosen(store: Path, task_list: str | None, series: tuple[str, ...], selects: tuple[str, ...]) -> list[StoredRun]:
-    """The runs to look at, by task as asked for, then by series and step."""
-    stored = stored_runs(store)
-    tasks = tasks_in(stored) if task_list is None else [name.strip() for name in task_list.split(",") if name.strip()]
-    if not tasks:
-        raise ConfigError("--tasks names no task")
-    check_series(series, (run.manifest.checkpoint.series for run in stored))
-    chosen: list[StoredRun] = []
-    for task in tasks:
-        found = [
-            run for run in runs_of_task(stored, task, selects) if not series or run.manifest.checkpoint.series in series
-        ]
-        chosen += sorted(found, key=lambda run: (CheckpointKey.of(run.manifest), run.run_id))
-    if not chosen:
-        raise ConfigError(f"no run of {', '.join(tasks)} in series {', '.join(series)}")
-    return list({run.run_id: run for run in chosen}.values())
+def _show_movement(one: Movement, answer: Answer, console: Console) -> None:
+    """First to last with the course between them, and pass@k as a curve."""
+    runs = [run for run in answer.runs if (run.series, run.task) == (one.series, one.task)]
+    console.print()
+    span = f"{one.first} to {one.last}, {one.n_samples:,} samples"
+    console.print(Text(printable(f"{one.task}, series {one.series}: {span}"), "bold"))
+    curves = {quantity: [_value(take(run.result, one.k)) for run in runs] for quantity, take in _TAKE.items()}
+    console.print(movement_table(one, curves, console))
+    lines = [Line(mark, name, style, _points(runs, curves[quantity])) for mark, name, style, quantity in _drawn(one.k)]
+    if len({step for line in lines for step, _ in line.points}) > 1:
+        console.print(curve_chart([line for line in lines if line.points], unicode=has_unicode(console)))
 
 
-def _explored(
-    run: StoredRun, metric: str | None, threshold: float, ks: tuple[int, ...] | None, resampling: Resampling
-) -> Explored:
-    name, rollouts = _correctness(run, metric)
-    manifest = run.manifest
-    return Explored(
-        checkpoint=manifest.checkpoint.name,
-        series=manifest.checkpoint.series,
-        step=manifest.checkpoint.step,
-        task=manifest.task,
-        metric=name,
-        temperature=manifest.sampling.temperature,
-        run=run.run_id,
-        result=explore_rollouts(rollouts, ks=ks, threshold=threshold, resampling=resampling),
+def _drawn(k: int) -> list[tuple[str, str, str, Moving]]:
+    many: list[tuple[str, str, str, Moving]] = [("n", f"pass@{k} %", "cyan", "pass_at_n")] if k > 1 else []
+    return [*many, ("1", "pass@1 %", "green", "pass_at_1")]
+
+
+def _points(runs: Sequence[Explored], values: Sequence[float | None]) -> tuple[tuple[float, float], ...]:
+    return tuple(
+        (float(run.step), value)
+        for run, value in zip(runs, values, strict=True)
+        if run.step is not None and value is not None
     )
 
 
-def _correctness(run: StoredRun, metric: str | None) -> tuple[str, Rollouts]:
-    """The metric that decides and the rollouts with it."""
-    asked = _PREFERRED if metric is None else (metric,)
-    found = read_rollouts(run, asked, statistics=True)
-    for name in asked:
-        if name in found:
-            return name, found[name]
-    manifest = run.manifest
-    raise ConfigError(
-        f"{manifest.checkpoint.name} on {manifest.task} has no metric {metric!r}; it has: {', '.join(metric_names(run))}"
-    )
+def _at(result: Exploration, k: int) -> tuple[Estimate | None, Estimate | None]:
+    """pass@k and unsolvable@k; None where they were not asked for."""
+    return next(((at.pass_at_k, at.unsolvable) for at in result.at_k if at.k == k), (None, None))
 
 
-def _parse_ks(text: str | None) -> tuple[int, ...] | None:
+_TAKE: dict[Moving, Callable[[Exploration, int], Estimate | None]] = {
+    "pass_at_1": lambda result, k: _at(result, 1)[0],
+    "pass_at_n": lambda result, k: _at(result, k)[0],
+    "unsolvable_at_n": lambda result, k: _at(result, k)[1],
+    "rbf": lambda result, k: result.rbf,
+    "entropy": lambda result, k: result.entropy,
+    "distinct": lambda result, k: result.distinct,
+    "effective": lambda result, k: result.effective,
+}
+
+
+def _value(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else estimate.value
+
+
+def _numbers(option: str, text: str | None, least: int) -> tuple[int, ...] | None:
+    """A list of whole numbers as typed, ascending, each once."""
     if text is None:
         return None
     try:
-        ks = tuple(sorted({int(part) for part in text.split(",") if part.strip()}))
+        numbers = tuple(sorted({int(part) for part in text.split(",") if part.strip()}))
     except ValueError as error:
-        raise ConfigError(f"--k takes whole numbers such as 1,4,8, not {text!r}") from error
-    if not ks or ks[0] < 1:
-        raise ConfigError(f"--k takes numbers from 1 on, not {text!r}")
-    return ks
-
-
-def _notes(explored: list[Explored]) -> list[str]:
-    """What is missing and how to get it, each sentence once, with the runs that it is about."""
-    about: dict[str, list[str]] = {}
-    for one in explored:
-        for reason in _missing(one):
-            about.setdefault(reason, []).append(f"{one.checkpoint} on {one.task}")
-    return [f"{reason} ({_some(names)})" for reason, names in about.items()]
-
-
-def _missing(one: Explored) -> list[str]:
-    result = one.result
-    reasons = []
-    for what, estimate in (
-        ("RBF", result.rbf),
-        ("entropy", result.entropy),
-        ("distinct answers", result.distinct),
-        *((f"pass@{at.k}", at.pass_at_k) for at in result.at_k),
-        *((f"maj@{at.k}", at.majority) for at in result.at_k),
-    ):
-        if estimate.value is None and estimate.reason is not None:
-            reasons.append(f"no {what}: {estimate.reason}")
-    if one.temperature == 0 and result.most_rollouts > 1:
-        reasons.append("temperature 0: all rollouts of a sample are the same; use --temperature 1 to see exploration")
-    if result.fewest_rollouts != result.most_rollouts:
-        reasons.append("samples differ in scored rollouts; each pass@k is over the samples that have k")
-    return reasons
-
-
-def _some(names: list[str]) -> str:
-    unique = list(dict.fromkeys(names))
-    return ", ".join(unique[:3]) + (f" and {len(unique) - 3} more" if len(unique) > 3 else "")
+        raise ConfigError(f"{option} takes whole numbers such as 2,4,8, not {text!r}") from error
+    if not numbers or numbers[0] < least:
+        raise ConfigError(f"{option} takes numbers from {least} on, not {text!r}")
+    return numbers

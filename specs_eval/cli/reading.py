@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from specs_eval.analysis.positions import PositionStatistics
 from specs_eval.analysis.samples import FloatArray, IntArray, Rollouts
 from specs_eval.analysis.statistics import Estimate, summarize
 from specs_eval.errors import ConfigError, StoreError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _STATISTICS = ("n_tokens", "entropy", "nucleus")
+_LISTS = ("entropies", "nucleus_sizes")
 
 _PREFERRED = ("accuracy", "score")
 """What makes a rollout correct unless the user says."""
@@ -71,15 +73,11 @@ def read_rollouts(
     if split is not None and in_part:
         table = _part(table, split)
     codes, sample_ids = _encoded(table["sample_id"])
-    group_codes, groups = _encoded(table["group"])
-    first_rows = np.unique(codes, return_index=True)[1]
-    clusters = tuple(
-        groups[group] if group >= 0 else sample_id
-        for group, sample_id in zip(group_codes[first_rows].tolist(), sample_ids, strict=True)
-    )
+    clusters = _clusters(table, codes, sample_ids)
     extra: dict[str, Any] = {}
     if categories:
         category_codes, known = _categories(table)
+        first_rows = np.unique(codes, return_index=True)[1]
         extra["categories"] = tuple(known[code] for code in category_codes[first_rows].tolist())
     if statistics:
         extra |= {name: _floats(table[name]) for name in _STATISTICS}
@@ -90,6 +88,16 @@ def read_rollouts(
         for metric in metrics
         if _column(metric) in table.column_names
     }
+
+
+def _clusters(table: pa.Table, codes: IntArray, sample_ids: tuple[str, ...]) -> tuple[str, ...]:
+    """The group of each sample; its own id where it stands alone."""
+    group_codes, groups = _encoded(table["group"])
+    first_rows = np.unique(codes, return_index=True)[1]
+    return tuple(
+        groups[group] if group >= 0 else sample_id
+        for group, sample_id in zip(group_codes[first_rows].tolist(), sample_ids, strict=True)
+    )
 
 
 def _part(table: pa.Table, split: Split) -> pa.Table:
@@ -153,6 +161,21 @@ def read_correctness(
         if name in found:
             return name, found
     raise _lacks(run, metric)
+
+
+def read_positions(run: StoredRun, split: Split | None = None) -> PositionStatistics | None:
+    """Entropy and nucleus size of each generated position of a run, or of a part of it; None where none are stored."""
+    in_part = split is not None and bool(split.conditions)
+    table = run.table(["sample_id", "group", *_LISTS, *(["category"] if in_part else [])])
+    if any(name not in table.column_names or table[name].null_count == table.num_rows for name in _LISTS):
+        return None
+    if split is not None and in_part:
+        table = _part(table, split)
+    codes, sample_ids = _encoded(table["sample_id"])
+    (lengths, entropies), (other_lengths, sizes) = (_lists(table[name]) for name in _LISTS)
+    if not np.array_equal(lengths, other_lengths):
+        raise StoreError(f"run {run.run_id} has entropies and nucleus sizes of different lengths; evaluate it again")
+    return PositionStatistics(_clusters(table, codes, sample_ids), codes, lengths, entropies, sizes)
 
 
 def read_targets(run: StoredRun) -> dict[str, str]:
@@ -228,6 +251,15 @@ def _floats(column: pa.ChunkedArray) -> FloatArray:
     """Numbers, NaN for null."""
     array = column.combine_chunks()
     return np.where(_valid(array), _buffer(array), np.nan).astype(np.float64)
+
+
+def _lists(column: pa.ChunkedArray) -> tuple[IntArray, FloatArray]:
+    """Length of each list (0: null), and the numbers of all of them."""
+    import pyarrow as pa
+
+    array = column.combine_chunks()
+    lengths = np.where(_valid(array), np.diff(_buffer(array.offsets)), 0).astype(np.int64)
+    return lengths, _floats(pa.chunked_array([array.flatten().cast(pa.float64())]))
 
 
 def _buffer(array: pa.Array) -> NDArray[np.generic]:

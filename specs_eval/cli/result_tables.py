@@ -1,4 +1,4 @@
-"""Estimates as rich tables: percent on screen, intervals beside them, and what is missing in words.
+"""Scores of runs as a rich table: percent on screen, intervals beside them, and what is missing in words.
 
 Each table comes in two layouts, and the first that fits the console is taken: intervals beside the numbers, or compact
 with intervals below them and fewer columns. ``--json`` always has everything.
@@ -13,17 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from specs_eval.analysis.exploration import Exploration
-from specs_eval.analysis.solving import AtK
 from specs_eval.analysis.statistics import Estimate
-from specs_eval.cli.cells import (
-    fitting,
-    name_cell,
-    number_cell,
-    percent_cell,
-    result_table,
-    unscored_cells,
-)
+from specs_eval.cli.cells import fitting, name_cell, percent_cell, result_table, unscored_cells
 from specs_eval.cli.charts import printable
 
 
@@ -37,14 +28,6 @@ class ScoreRow:
     """Rollouts a sample that were asked for."""
     metrics: Mapping[str, Estimate]
     """``score`` and further metrics."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExplorationRow:
-    """What the exploration tables say about one run."""
-
-    checkpoint: str
-    result: Exploration
 
 
 def score_table(rows: Sequence[ScoreRow], console: Console) -> Table:
@@ -64,54 +47,3 @@ def score_table(rows: Sequence[ScoreRow], console: Console) -> Table:
         return table
 
     return fitting(build, console)
-
-
-def solving_table(rows: Sequence[ExplorationRow], console: Console) -> Table:
-    """pass@k for a few k; the unsolvable share and maj@k for the largest."""
-    failed = any(row.result.n_unscored for row in rows)
-
-    def build(compact: bool) -> Table:
-        ks = _shown_ks(rows, 2 if compact else 4)
-        headings = [f"pass@{k} %" for k in ks]
-        headings += [heading for k in ks[-1:] for heading in (f"unsolvable@{k} %", f"maj@{k} %")]
-        table = result_table(console, ["Checkpoint"], [*headings, "n", *(["Unscored"] if failed else [])])
-        for row in rows:
-            at: dict[int, AtK] = {one.k: one for one in row.result.at_k}
-            cells = [percent_cell(at[k].pass_at_k if k in at else None, compact) for k in ks]
-            for k in ks[-1:]:
-                cells.append(percent_cell(at[k].unsolvable if k in at else None, compact))
-                cells.append(percent_cell(at[k].majority if k in at else None, compact))
-            counts = [_counts(row.result), *unscored_cells(row.result.n_unscored, failed)]
-            table.add_row(name_cell(row.checkpoint), *cells, *counts)
-        return table
-
-    return fitting(build, console)
-
-
-def variety_table(rows: Sequence[ExplorationRow], console: Console) -> Table:
-    """Branching, entropy and the number of different answers."""
-
-    def build(compact: bool) -> Table:
-        headings = ["RBF", "Entropy (nats)", "Distinct answers", "Effective answers"]
-        table = result_table(console, ["Checkpoint"], headings)
-        for row in rows:
-            one = row.result
-            numbers = (one.rbf, one.entropy, one.distinct, one.effective)
-            table.add_row(name_cell(row.checkpoint), *(number_cell(number, compact) for number in numbers))
-        return table
-
-    return fitting(build, console)
-
-
-def _counts(result: Exploration) -> Text:
-    fewest, most = result.fewest_rollouts, result.most_rollouts
-    rollouts = f"{most}" if fewest == most else f"{fewest}..{most}"
-    return Text(f"{result.n_samples:,} x {rollouts}")
-
-
-def _shown_ks(rows: Sequence[ExplorationRow], most: int) -> list[int]:
-    """At most so many values of k, spread over those that there are, first and last among them."""
-    ks = sorted({one.k for row in rows for one in row.result.at_k})
-    if len(ks) <= most:
-        return ks
-    return [ks[round(place * (len(ks) - 1) / (most - 1))] for place in range(most)]

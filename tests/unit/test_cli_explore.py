@@ -126,7 +126,7 @@ def test_runs_that_look_the_same_are_told_apart(tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (("--tasks", "easyvqa_formats_od"), 2, f"did you mean {TASK}?"),
-        (("--tasks", ","), 2, "names no task"),
+        (("--tasks", ","), 2, "no task in"),
         (("--series", "dpp"), 2, "did you mean dpo?"),
         (("--metric", "style"), 2, "it has: score, accuracy, lock_in"),
         (("--k", "two"), 2, "whole numbers"),
