@@ -15,7 +15,6 @@ from specs_eval.errors import EXIT_INCOMPLETE, ConfigError
 if TYPE_CHECKING:
     from specs_eval.backends.base import BackendOptions
     from specs_eval.runner import Evaluation, RunRequest
-    from specs_eval.store import StoredRun
     from specs_eval.tasks.judging import Judge
     from specs_eval.tasks.profiles import Profile
 
@@ -79,6 +78,7 @@ STORE_OPTION = click.option(
     show_default=True,
     help="Seconds to wait for another process on the same run.",
 )
+@click.option("--categories", is_flag=True, help="Also show every category of the samples (see 'specs-eval results').")
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON on stdout.")
 def run(
     ckpts: tuple[str, ...],
@@ -102,6 +102,7 @@ def run(
     seed: int,
     max_unscored: float,
     lock_timeout: float,
+    categories: bool,
     as_json: bool,
     judge: Judge | None,
 ) -> None:
@@ -130,7 +131,7 @@ def run(
     extra = dict(_key_and_value(text) for text in backend_args)
     options = BackendOptions(batch_size, device, dtype, per_position, extra)
     evaluation = run_checkpoints([*ckpts, *more_ckpts], request, store, backend, options)
-    show(evaluation, as_json=as_json)
+    show(evaluation, as_json=as_json, categories=categories)
     sys.exit(exit_code(evaluation, max_unscored))
 
 
