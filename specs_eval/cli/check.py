@@ -10,27 +10,31 @@ from typing import TYPE_CHECKING
 
 import click
 
-from specs_eval.errors import StoreError
+from specs_eval.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
     from specs_eval.cli.check_answer import Answer
+    from specs_eval.policy import Policy
 
+_COLOURS = {"pass": "green", "fail": "red", "undecided": "yellow"}
 _STYLES = {"pass": "green", "fail": "bold red", "undecided": "yellow"}
 
 
 @click.command()
 @click.option(
     "--baseline",
-    required=True,
     metavar="CKPT",
     help="A pinned name (specs-eval baseline), or a checkpoint of the store.",
 )
 @click.option(
-    "--candidate", required=True, metavar="CKPT", help="A checkpoint of the store; with --run also a folder or hub id."
+    "--series",
+    metavar="NAME",
+    help="Instead of two checkpoints: where along this series the gates' metrics peaked and broke.",
 )
+@click.option("--candidate", metavar="CKPT", help="A checkpoint of the store; with --run also a folder or hub id.")
 @click.option(
     "--policy", "policy_path", type=click.Path(path_type=Path), help="Default: specs-eval.toml here or above."
 )
@@ -62,8 +66,9 @@ _STYLES = {"pass": "green", "fail": "bold red", "undecided": "yellow"}
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else.")
 def check(
-    baseline: str,
-    candidate: str,
+    baseline: str | None,
+    candidate: str | None,
+    series: str | None,
     policy_path: Path | None,
     store: Path,
     pin_path: Path | None,
@@ -80,12 +85,22 @@ def check(
 
     \b
     specs-eval check --baseline main --candidate dpo/600 --policy specs-eval.toml
+    specs-eval check --series dpo
     """
     from specs_eval.baselines import find_pin_file
     from specs_eval.cli.check_answer import Question, answer_check
     from specs_eval.policy import load_policy
 
     policy, policy_file = load_policy(policy_path)
+    if series is not None:
+        if baseline or candidate or junit or markdown or metrics or overlap:
+            raise ConfigError(
+                "--series follows one training run: it takes --policy, --select and --json, and no checkpoints"
+            )
+        _check_series(store, series, policy, selects, allow_incomplete, bootstrap, as_json)
+        return
+    if baseline is None or candidate is None:
+        raise ConfigError("name --baseline and --candidate, or a --series")
     pin_file = pin_path or find_pin_file(Path.cwd())
     question = Question(
         store, policy, policy_file, baseline, candidate, pin_file, selects, allow_incomplete, overlap, bootstrap
@@ -98,6 +113,32 @@ def check(
         from specs_eval.cli.charts import results_console
 
         show(answer, results_console())
+    sys.exit(answer.exit_code)
+
+
+def _check_series(
+    store: Path,
+    series: str,
+    policy: Policy,
+    selects: tuple[str, ...],
+    allow_incomplete: bool,
+    n_draws: int,
+    as_json: bool,
+) -> None:
+    from specs_eval.cli.check_series import SeriesQuestion, answer_series, find_series
+    from specs_eval.cli.reading import stored_runs
+
+    runs = tuple(stored_runs(store))
+    answer = answer_series(SeriesQuestion(runs, find_series(runs, series), policy, selects, allow_incomplete, n_draws))
+    if as_json:
+        click.echo(json.dumps(answer.to_dict(), indent=2, allow_nan=False))
+    else:
+        for one in answer.verdicts:
+            click.secho(f"{one.outcome:<10}", fg=_COLOURS[one.outcome], nl=False)
+            click.echo(f"{one.gate} ({one.rule}): {one.text}")
+        click.echo(
+            f"{answer.series}: {len(answer.steps)} checkpoints, steps {answer.steps[0]:,} to {answer.steps[-1]:,}"
+        )
     sys.exit(answer.exit_code)
 
 

@@ -30,25 +30,45 @@ def measure_factor(gate: Gate, sides: Sides, resources: Resources) -> Measured:
         ConfigError: a metric, category or base that does not exist.
         ComparisonError: a run is missing or incomplete, or runs do not compare.
     """
-    splits = parse_split(gate.id or ""), parse_split(gate.ood or "")
     gain = choose_gain(gate.gain, gate.base is not None)
     base_side = None if gate.base is None else find_side(list(sides.stored), gate.base)
-    runs: list[StoredRun] = []
+    checkpoints, base = scores_of(gate, sides, sides_of(gate, sides), base_side)
+    test = _factor_test(gate, checkpoints, base, Reading(gain, gate.gf_beta, resources.resampling))
+    n_all = len(checkpoints[-1].id.sample_ids) + len(checkpoints[-1].ood.sample_ids)
+    runs = [run for one in (*checkpoints, *([base] if base else [])) for run in (one.id_run, one.ood_run)]
+    measures = f"GF ({gain}) of {parse_split(gate.id or '')} / {parse_split(gate.ood or '')}"
+    return Measured(gate, test, measures, n_all, tuple(dict.fromkeys(runs)))
+
+
+def scores_of(
+    gate: Gate, sides: Sides, checkpoints: Sequence[Side], base: Side | None
+) -> tuple[list[CheckpointScores], CheckpointScores | None]:
+    """The ID and OOD performance that a GF gate is about, of some checkpoints and the base.
+
+    Raises:
+        ConfigError: a metric or category that does not exist, or ID and OOD that share samples.
+        ComparisonError: a run is missing or incomplete, or runs do not compare.
+    """
+    splits = parse_split(gate.id or ""), parse_split(gate.ood or "")
+    first: dict[str, StoredRun] = {}
 
     def scores(side: Side) -> CheckpointScores:
         found = [find_run(side, split.task, sides) for split in splits]
-        runs.extend(found)
-        roles = [_performance(gate, run, split) for run, split in zip(found, splits, strict=True)]
-        return CheckpointScores(side.key.name, side.key.step, roles[0].by_sample(), roles[1].by_sample())
+        for run in found:
+            other = first.setdefault(run.manifest.task, run)
+            if other is not run:
+                check_settings(other, run)
+                check_questions(other, run)
+        roles = [_performance(gate, run, split).by_sample() for run, split in zip(found, splits, strict=True)]
+        return CheckpointScores(side.key.name, side.key.step, roles[0], roles[1], found[0].run_id, found[1].run_id)
 
-    checkpoints = [scores(side) for side in sides_of(gate, sides)]
-    base = None if base_side is None else scores(base_side)
-    _check_comparable(runs)
-    check_same_samples([*checkpoints, *([base] if base else [])])
-    test = _factor_test(gate, checkpoints, base, Reading(gain, gate.gf_beta, resources.resampling))
-    n_all = len(checkpoints[-1].id.sample_ids) + len(checkpoints[-1].ood.sample_ids)
-    measures = f"GF ({gain}) of {splits[0]} / {splits[1]}"
-    return Measured(gate, test, measures, n_all, tuple(run.run_id for run in runs))
+    measured = [scores(side) for side in checkpoints]
+    floor = None if base is None else scores(base)
+    check_same_samples([*measured, *([floor] if floor else [])])
+    shared = set(measured[0].id.sample_ids) & set(measured[0].ood.sample_ids)
+    if splits[0].task == splits[1].task and shared:
+        raise ConfigError(f"{gate.title}: id and ood share {len(shared):,} samples (such as {min(shared)!r})")
+    return measured, floor
 
 
 def _performance(gate: Gate, run: StoredRun, split: Split) -> Rollouts:
@@ -60,20 +80,10 @@ def _performance(gate: Gate, run: StoredRun, split: Split) -> Rollouts:
     return found[gate.of]
 
 
-def _check_comparable(runs: Sequence[StoredRun]) -> None:
-    """Runs of one task must mean the same."""
-    first: dict[str, StoredRun] = {}
-    for run in runs:
-        other = first.setdefault(run.manifest.task, run)
-        if other is not run:
-            check_settings(other, run)
-            check_questions(other, run)
-
-
 def _factor_test(
     gate: Gate, checkpoints: Sequence[CheckpointScores], base: CheckpointScores | None, reading: Reading
 ) -> BoundTest:
-    values = [_factor(one, base, reading) for one in checkpoints]
+    values = [factor_of(one, base, reading) for one in checkpoints]
     n_unscored = sum(one.id.n_unscored + one.ood.n_unscored for one in checkpoints)
     if any(value is None for value in values):
         missing = undefined("GF is undefined: a task has no scored rollout, or the base is at 100 %", n_unscored)
@@ -91,7 +101,7 @@ def _factor_test(
     return draws_test(estimate, draws, bound_of(gate), reading.resampling)
 
 
-def _factor(one: CheckpointScores, base: CheckpointScores | None, reading: Reading) -> float | None:
+def factor_of(one: CheckpointScores, base: CheckpointScores | None, reading: Reading) -> float | None:
     """GF itself; None where a role has no score, or the base leaves nothing to gain."""
     if not one.has_scores or (base is not None and not base.has_scores):
         return None

@@ -290,3 +290,69 @@ def test_a_damaged_baseline_file_is_named(tmp_path: Path) -> None:
     result = baseline("list")
     assert result.exit_code == 2
     assert "cannot read the baselines in" in result.output
+
+
+def series(store: Path, policy: str, *more: str, name: str = "dpo") -> Result:
+    Path("specs-eval.toml").write_text(policy)
+    return CliRunner().invoke(main, ["check", "--series", name, "--store", str(store), "--bootstrap", "400", *more])
+
+
+def store_series(folder: Path, shares: list[float], **options: Any) -> Path:
+    store = folder / "runs"
+    for number, share in enumerate(shares):
+        write_run(store, FakeRun("t", bits(share, 300, seed=number), f"dpo/checkpoint-{100 * number}", **options))
+    return store
+
+
+def test_a_series_that_fell_is_told_where_and_fails(tmp_path: Path) -> None:
+    store = store_series(tmp_path, [0.5, 0.7, 0.72, 0.71, 0.7, 0.4, 0.42])
+    result = series(store, POLICY)
+    assert result.exit_code == 1, result.output
+    assert "it fell after step 400" in result.output
+    facts = json.loads(series(store, POLICY, "--json").stdout)
+    change = facts["verdicts"][0]["trajectory"]["change"]
+    assert (change["after"], change["before"]) == (400, 500)
+    assert change["high"] < -0.05
+    assert facts["verdicts"][0]["trajectory"]["peak"] == 200
+    assert series(store, POLICY, name="out/dpo/").exit_code == 1
+
+
+def test_a_fall_within_the_allowance_and_a_rise_pass(tmp_path: Path) -> None:
+    store = store_series(tmp_path, [0.7, 0.7, 0.72, 0.4, 0.42])
+    assert series(store, POLICY.replace("0.05", "0.5")).exit_code == 0
+    rising = store_series(tmp_path / "rising", [0.4, 0.42, 0.7, 0.72])
+    assert series(rising, POLICY).exit_code == 0
+    assert series(rising, POLICY.replace("max_drop", "max_rise")).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "code", "told"),
+    [
+        ("dpp", (), 2, "did you mean dpo?"),
+        ("dpo", ("--baseline", "x"), 2, "it takes --policy, --select and --json"),
+        ("solo", (), 3, "a course needs two"),
+    ],
+)
+def test_series_that_cannot_be_followed(tmp_path: Path, name: str, more: tuple[str, ...], code: int, told: str) -> None:
+    store = store_series(tmp_path, [0.5, 0.6])
+    write_run(store, FakeRun("t", bits(0.5), "solo"))
+    result = series(store, POLICY, *more, name=name)
+    assert result.exit_code == code
+    assert told in result.output
+
+
+def test_what_a_series_cannot_show_is_undecided(tmp_path: Path) -> None:
+    two = series(store_series(tmp_path, [0.5, 0.6]), POLICY)
+    assert two.exit_code == 0
+    assert "a change point needs at least 3" in two.output
+    store = store_series(tmp_path / "failed", [0.5, 0.6, 0.7])
+    write_run(store, FakeRun("t", np.full((300, 1), np.nan), "dpo/checkpoint-900"))
+    failed = series(store, POLICY)
+    assert "score is undefined at dpo/checkpoint-900" in failed.output
+
+
+def test_a_checkpoint_or_a_series_must_be_named(tmp_path: Path) -> None:
+    Path("specs-eval.toml").write_text(POLICY)
+    result = CliRunner().invoke(main, ["check", "--store", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "name --baseline and --candidate, or a --series" in result.output
