@@ -61,19 +61,19 @@ class PairedValues:
         )
         return one, other
 
-    def part(self, inside: BoolArray) -> PairedValues:
+    def part(self, chosen: IntArray) -> PairedValues:
         """The pairs of some samples only.
 
         Args:
-            inside: which, shape (n_samples,).
+            chosen: their positions, each once, shape (n_chosen,).
         """
-        chosen = np.flatnonzero(inside).tolist()
+        positions = chosen.tolist()
         return PairedValues(
-            tuple(self.sample_ids[index] for index in chosen),
-            tuple(self.clusters[index] for index in chosen),
-            self.baseline[inside],
-            self.candidate[inside],
-            self.n_unscored[:, inside],
+            tuple(self.sample_ids[position] for position in positions),
+            tuple(self.clusters[position] for position in positions),
+            self.baseline[chosen],
+            self.candidate[chosen],
+            self.n_unscored[:, chosen],
         )
 
 

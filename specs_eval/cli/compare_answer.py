@@ -11,7 +11,7 @@ import numpy as np
 from specs_eval.analysis.comparison import ComparisonSpec, Outcome, PairedComparison, compare_family
 from specs_eval.analysis.flips import DEFAULT_FLIP, Flips, find_flips
 from specs_eval.analysis.pairs import PairedValues, pair_samples
-from specs_eval.analysis.samples import BoolArray, Rollouts
+from specs_eval.analysis.samples import Rollouts
 from specs_eval.cli.compare_flips import FlipDetails, read_flips
 from specs_eval.cli.compare_runs import IMPORTED, RunPair, Side, check_questions, find_side, pair_runs
 from specs_eval.cli.reading import metric_names, read_rollouts, stored_runs
@@ -264,13 +264,16 @@ def _task(read: _Read, result: PairedComparison, question: Question) -> TaskComp
 
 def _categories(read: _Read, question: Question) -> list[CategoryComparison]:
     """The categories of a task, corrected among themselves."""
-    known = values_by_dimension(read.categories)
-    wanted = [one for one in known if question.categories or one in question.dimensions]
-    names = [(dimension, value) for dimension in wanted for value in known[dimension]]
-    parts = [read.pairs.part(_having(read.categories, dimension, value)) for dimension, value in names]
+    found = {
+        (dimension, value): chosen
+        for dimension in values_by_dimension(read.categories)
+        if question.categories or dimension in question.dimensions
+        for value, chosen in sorted(_members(read.categories, dimension).items())
+    }
+    parts = [read.pairs.part(np.array(chosen, dtype=np.int64)) for chosen in found.values()]
     return [
         CategoryComparison(dimension, value, result)
-        for (dimension, value), result in zip(names, compare_family(parts, question.spec), strict=True)
+        for (dimension, value), result in zip(found, compare_family(parts, question.spec), strict=True)
     ]
 
 
@@ -284,9 +287,13 @@ def _check_dimensions(read: Sequence[_Read], dimensions: Sequence[str]) -> None:
             )
 
 
-def _having(categories: Sequence[Category], dimension: str, value: str) -> BoolArray:
-    """Which samples have a value of a dimension."""
-    return np.array([value in category_values(one, dimension) for one in categories], dtype=bool)
+def _members(categories: Sequence[Category], dimension: str) -> dict[str, list[int]]:
+    """The samples that have each value of a dimension, by position."""
+    found: dict[str, list[int]] = {}
+    for index, category in enumerate(categories):
+        for value in category_values(category, dimension):
+            found.setdefault(value, []).append(index)
+    return found
 
 
 def _remarks(tasks: Sequence[TaskComparison]) -> list[str]:

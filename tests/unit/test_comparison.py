@@ -178,7 +178,7 @@ def test_the_difference_is_of_the_means_shown() -> None:
     assert found.baseline.value == pytest.approx(0.5) and found.candidate.value == pytest.approx(2.5 / 3)
     assert found.difference.value == pytest.approx(1 / 3)
     assert (found.baseline.n_unscored, found.candidate.n_unscored, found.difference.n_unscored) == (3, 2, 5)
-    part = pair_samples(one, other).part(np.array([True, False, False, False, True]))
+    part = pair_samples(one, other).part(np.array([0, 4]))
     assert part.sample_ids == ("s0", "s4") and part.n_unscored.tolist() == [[0, 1], [0, 0]]
 
 
