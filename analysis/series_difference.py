@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from specs_eval.analysis.curve_area import Curve, CurveArea, curve_area, curve_of, trapezoid_weights
 from specs_eval.analysis.curve_draws import CurveDraws
 from specs_eval.analysis.resampling import Resampling, percentile_interval
@@ -170,6 +172,8 @@ def _at_step(
         if no_interval is not None:
             return Difference(ours - theirs, None, None, no_interval)
         draws: tuple[FloatArray, FloatArray] = getattr(one.draws, name)[i], getattr(other.draws, name)[j]
+        if np.isnan(draws[0]).any() or np.isnan(draws[1]).any():
+            return Difference(ours - theirs, None, None, "one of the two has no score in the other role: not resampled")
         return paired_difference(*draws, ours - theirs, resampling)
 
     return StepDifference(

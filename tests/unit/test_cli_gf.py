@@ -2,58 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from gf_stores import ID, OOD, facts_of, gf, pair
 from rich.console import Console
 from stored_runs import FakeRun, write_run
 
 from specs_eval.analysis.generalization import generalization_factor
 from specs_eval.analysis.resampling import Resampling
-from specs_eval.cli import main
 from specs_eval.cli.charts import Line, curve_chart
 from specs_eval.cli.gf_answer import Question, answer_gf
 from specs_eval.cli.gf_show import show
 from specs_eval.errors import SpecsEvalError
-
-ID, OOD = "easyvqa_formats_id", "easyvqa_formats_ood"
-FIGURE = Path(__file__).parents[1] / "data" / "gf_figure.csv"
-
-
-def gf(store: Path, *more: str, tasks: tuple[str, str] = (ID, OOD)) -> Result:
-    arguments = ["gf", "--id", tasks[0], "--ood", tasks[1], "--store", str(store), "--bootstrap", "200", *more]
-    return CliRunner().invoke(main, arguments)
-
-
-def facts_of(result: Result) -> dict[str, Any]:
-    assert result.exit_code == 0, result.output
-
-    def refuse(name: str) -> None:
-        raise AssertionError(f"{name} is not JSON")
-
-    facts: dict[str, Any] = json.loads(result.stdout, parse_constant=refuse)
-    return facts
-
-
-def pair(store: Path, checkpoint: str, id_share: float, ood_share: float, n: int = 20, **options: Any) -> None:
-    """ID and OOD runs on the same questions, with exactly these shares (of 2 n and 6 n rollouts)."""
-    for task, share, styles in ((ID, id_share, 1), (OOD, ood_share, 3)):
-        ids = [f"q{i}/{style}" for i in range(n) for style in range(styles)]
-        groups = [f"image{i // 2}" for i in range(n) for _ in range(styles)]
-        total = len(ids) * 2
-        values = np.random.default_rng(len(checkpoint)).permutation(np.arange(total) < round(share * total))
-        scores = values.reshape(-1, 2).astype(float)
-        run = FakeRun(task, scores, checkpoint, ids, groups, {"accuracy": 1 - scores})
-        for name, value in options.items():
-            setattr(run, name, value)
-        write_run(store, run)
 
 
 @pytest.fixture
@@ -79,20 +43,6 @@ def test_series_in_step_order_over_a_base(store: Path) -> None:
     assert last["interval"]["n_draws"] == 200 and last["id"]["n_samples"] == 20 and last["ood"]["n_samples"] == 60
     assert last["ood"]["n_clusters"] == 10 and last["id_run"].startswith("dpo-checkpoint-20--easyvqa_formats_id--")
     assert facts["series"][1]["points"][1]["regressed"] == ["ood"]
-
-
-def test_the_49_published_points_through_the_store(tmp_path: Path) -> None:
-    with FIGURE.open() as stream:
-        points = list(csv.DictReader(line for line in stream if not line.startswith("#")))
-    for point in points:
-        for task, column in ((ID, "id"), (OOD, "ood")):
-            scores = np.full((3, 1), float(point[column]) / 100)
-            write_run(tmp_path, FakeRun(task, scores, f"{point['method']}/checkpoint-{point['step']}"))
-    facts = facts_of(gf(tmp_path, "--json"))
-    found = {(s["series"], p["step"]): 100 * p["gf"] for s in facts["series"] for p in s["points"]}
-    assert len(found) == 49 and facts["gain"] == "score"
-    for point in points:
-        assert found[point["method"], int(point["step"])] == pytest.approx(float(point["gf"]), abs=0.4)
 
 
 def test_readings_metrics_and_task_spellings(store: Path) -> None:
