@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from specs_eval.cli.reading import stored_runs
 from specs_eval.cli.selection import check_series
 from specs_eval.errors import ConfigError
 from specs_eval.splits import parse_split
+from specs_eval.store import StoredRun
 
 _PHRASES: dict[Gain, str] = {
     "score": "gain = the performance itself",
@@ -131,6 +133,11 @@ def answer_gf(question: Question) -> Answer:
         ConfigError: a task, category, series, base, metric or option that does not exist; ID and OOD that share samples.
         ComparisonError: runs that are incomplete or do not compare; checkpoints without both tasks.
     """
+    return answer_gf_of(stored_runs(question.store), question)
+
+
+def answer_gf_of(runs: Sequence[StoredRun], question: Question) -> Answer:
+    """The same over runs that were read and chosen already; raises the same."""
     check_beta(question.beta)
     gain = choose_gain(question.gain, question.base is not None)
     asked = Asked(
@@ -142,7 +149,6 @@ def answer_gf(question: Question) -> Answer:
         question.selects,
         question.allow_incomplete,
     )
-    runs = stored_runs(question.store)
     scores = read_scores(runs, asked)
     pairs, pair_notes = _pairs(list(scores.methods), question.versus)
     reading = Reading(gain, question.beta, question.resampling)

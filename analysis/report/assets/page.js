@@ -1,0 +1,77 @@
+// Figures are drawn when they come near the screen, all of them before printing. No foreign text is written as HTML here.
+"use strict";
+(() => {
+  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const canvases = [...document.querySelectorAll(".canvas")];
+  const hidden = new Set();
+  const touch = matchMedia("(pointer: coarse)").matches;
+
+  // --- light and dark
+  const root = document.documentElement;
+  const toggle = document.getElementById("theme");
+  const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => (root.dataset.theme ?? (prefersDark.matches ? "dark" : "light")) === "dark";
+  const nameToggle = () => { toggle.textContent = isDark() ? "Light" : "Dark"; };
+  toggle.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    nameToggle();
+  });
+  prefersDark.addEventListener("change", nameToggle);
+  nameToggle();
+
+  // --- figures
+  const config = {
+    responsive: true,
+    displaylogo: false,
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+  };
+
+  function draw(canvas) {
+    if (canvas.dataset.drawn) return;
+    canvas.dataset.drawn = "yes";
+    const figure = figures[canvas.dataset.figure];
+    if (touch) figure.layout.dragmode = false;
+    canvas.style.minHeight = `${figure.layout.height}px`;
+    Plotly.newPlot(canvas, figure.data, figure.layout, config);
+    hidden.forEach((method) => show(canvas, method, false));
+  }
+
+  function show(canvas, method, visible) {
+    const numbers = canvas.data.flatMap((trace, number) => (trace.legendgroup === method ? [number] : []));
+    if (numbers.length) Plotly.restyle(canvas, { visible }, numbers);
+  }
+
+  const near = new IntersectionObserver(
+    (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => {
+      near.unobserve(entry.target);
+      draw(entry.target);
+    }),
+    { rootMargin: "500px" },
+  );
+  canvases.forEach((canvas) => near.observe(canvas));
+
+  // --- one switch a method for all figures
+  for (const button of document.querySelectorAll(".method")) {
+    button.addEventListener("click", () => {
+      const method = button.dataset.method;
+      const visible = hidden.has(method);
+      if (visible) hidden.delete(method); else hidden.add(method);
+      button.setAttribute("aria-pressed", String(visible));
+      canvases.filter((canvas) => canvas.dataset.drawn).forEach((canvas) => show(canvas, method, visible));
+    });
+  }
+
+  // --- paper
+  addEventListener("beforeprint", () => {
+    canvases.forEach(draw);
+    canvases.forEach((canvas) => {
+      const width = canvas.closest(".wide") ? 660 : 215;
+      Plotly.relayout(canvas, { width, height: canvas.closest(".wide") ? canvas.layout.height : 190, "font.size": 9 });
+    });
+  });
+  addEventListener("afterprint", () => {
+    canvases.forEach((canvas) => {
+      Plotly.relayout(canvas, { width: null, height: figures[canvas.dataset.figure].layout.height, "font.size": 12 });
+    });
+  });
+})();

@@ -1,0 +1,216 @@
+"""The report as one HTML file that needs nothing else: no server, no request, no font, no framework."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import resources
+from string import Template
+
+from specs_eval.analysis.report.document import Cell, Document, Figure, Finding, KeyItem, Section, Table
+from specs_eval.analysis.report.embedding import html_text, json_for_script, script_hash
+from specs_eval.analysis.report.palette import Style, styles
+from specs_eval.analysis.report.samples import Candidates, Packed, pack
+
+_SCRIPTS = ("page.js", "samples.js")
+_MARKS = {
+    "circle": '<circle cx="8" cy="6" r="4"/>',
+    "square": '<rect x="4.5" y="2.5" width="7" height="7"/>',
+    "diamond": '<path d="M8 1l5 5-5 5-5-5z"/>',
+    "triangle-up": '<path d="M8 1.5l4.8 8.5H3.2z"/>',
+    "cross": '<path d="M6.5 1.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z"/>',
+    "x": '<path d="M4 1l4 3.2L12 1l1 1.2L10 6l3 3.8L12 11 8 7.8 4 11 3 9.8 6 6 3 2.2z"/>',
+    "star": '<path d="M8 0.8l1.5 3.6 3.9.3-3 2.5 1 3.8L8 8.9 4.600 11l1-3.8-3-2.5 3.900-.3z"/>',
+}
+_ICONS = {"good": "\u25b2", "bad": "\u25bc", "open": "\u25c6", "": "\u2022"}
+
+
+def html_page(document: Document, candidates: Candidates, max_bytes: int) -> str:
+    """The whole page.
+
+    Args:
+        document: what it shows.
+        candidates: samples for its browser.
+        max_bytes: of the file; what numbers, figures and plotly.js leave of it goes to the samples.
+
+    Returns:
+        HTML. Longer than `max_bytes` only where the page without samples already is.
+    """
+    frame = _Frame(document)
+    return frame.page(pack(candidates, max(0, max_bytes - frame.size())))
+
+
+class _Frame:
+    """The page but for its samples."""
+
+    def __init__(self, document: Document) -> None:
+        self._styles = styles(document.methods, document.base)
+        self._document = document
+        self._scripts = [plotly_script(), *map(_asset, _SCRIPTS)]
+        self._html = self._render(Packed("", 0, ("",)))
+
+    def size(self) -> int:
+        """Bytes, with room for the sentences on the samples."""
+        return len(self._html.encode()) + 2_000
+
+    def page(self, samples: Packed) -> str:
+        """With the samples in it."""
+        return self._render(samples)
+
+    def _render(self, samples: Packed) -> str:
+        document = self._document
+        figures = {figure.name: _figure_json(figure) for figure in all_figures(document.sections)}
+        *sections, ending = (self._section(section, 2) for section in document.sections)
+        sources = " ".join(script_hash(code) for code in self._scripts)
+        return Template(_asset("page.html")).substitute(
+            policy=html_text(
+                f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data: blob:; "
+                "base-uri 'none'; form-action 'none'"
+            ),
+            title=html_text(document.title),
+            subtitle=html_text(document.subtitle),
+            style=_asset("page.css"),
+            facts=_facts(document.facts),
+            nav=_nav(document.sections),
+            legend=self._legend(),
+            sections="\n".join(sections),
+            ending=ending,
+            sample_notes="".join(f"<p>{html_text(note)}</p>" for note in samples.notes),
+            figures=json_for_script(figures),
+            samples=samples.payload,
+            scripts="\n".join(f"<script>{code}</script>" for code in self._scripts),
+            version=html_text(document.version),
+        )
+
+    def _legend(self) -> str:
+        """A button a method: what it looks like, and a switch for all figures at once."""
+        items = []
+        for method, style in self._styles.items():
+            is_base = method == self._document.base and method != "base"
+            name = f"{html_text(method)} (base)" if is_base else html_text(method)
+            key = html_text(method)
+            items.append(
+                f'<button type="button" class="method" data-method="{key}" aria-pressed="true">'
+                f"{_mark(style)}<bdi>{name}</bdi></button>"
+            )
+        return "".join(items)
+
+    def _section(self, section: Section, level: int) -> str:
+        anchor = html_text(section.anchor)
+        tag = "section" if level == 2 else "div"
+        head = f'<h{level} id="{anchor}">{html_text(section.title)}</h{level}>'
+        body = [head]
+        if section.lead:
+            body.append(f'<p class="lead">{html_text(section.lead)}</p>')
+        if section.findings:
+            body.append(f'<ul class="findings">{"".join(map(self._finding, section.findings))}</ul>')
+        body.append(self._figures(section.figures))
+        if section.key:
+            body.append(
+                f'<ul class="key" aria-label="What the colours stand for">{"".join(map(_key, section.key))}</ul>'
+            )
+        body += map(self._table, section.tables)
+        body += [_folded(html_text(table.caption), self._table(table)) for table in section.more]
+        body += [f'<p class="note">Note: {html_text(note)}</p>' for note in section.notes]
+        body += [self._section(part, level + 1) for part in section.parts]
+        labelled = f' aria-labelledby="{anchor}"' if level == 2 else ' class="part"'
+        return f"<{tag}{labelled}>{''.join(body)}</{tag}>"
+
+    def _finding(self, finding: Finding) -> str:
+        mark = _mark(self._styles[finding.method]) if finding.method in self._styles else ""
+        detail = f" <small>{html_text(finding.detail)}</small>" if finding.detail else ""
+        tone = finding.tone or "plain"
+        return (
+            f'<li class="{tone}"><span class="tone"><span aria-hidden="true">{_ICONS[finding.tone]}</span> '
+            f"{html_text(finding.topic)}</span><span>{mark}<bdi>{html_text(finding.text)}</bdi>{detail}</span></li>"
+        )
+
+    def _figures(self, figures: Iterable[Figure]) -> str:
+        drawn = "".join(map(self._figure, figures))
+        return f'<div class="figures">{drawn}</div>' if drawn else ""
+
+    def _figure(self, figure: Figure) -> str:
+        wide = " wide" if figure.wide else ""
+        return (
+            f'<figure class="plot{wide}"><figcaption>{html_text(figure.title)}</figcaption>'
+            f'<div class="canvas" role="img" aria-label="{html_text(figure.alt)}" data-figure="{html_text(figure.name)}">'
+            f"</div>{_folded('Data of this figure', self._table(figure.table))}</figure>"
+        )
+
+    def _table(self, table: Table) -> str:
+        caption = html_text(table.caption)
+        head = "".join(f'<th scope="col">{html_text(heading)}</th>' for heading in table.headings)
+        rows = "".join(f"<tr>{self._row(row)}</tr>" for row in table.rows)
+        return (
+            f'<div class="scroll" role="region" tabindex="0" aria-label="{caption}"><table><caption>{caption}</caption>'
+            f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        )
+
+    def _row(self, row: tuple[Cell, ...]) -> str:
+        first, *others = row
+        return f'<th scope="row">{self._cell(first)}</th>' + "".join(
+            f"<td{f' class={cell.tone}' if cell.tone else ''}>{self._cell(cell)}</td>" for cell in others
+        )
+
+    def _cell(self, cell: Cell) -> str:
+        mark = _mark(self._styles[cell.method]) if cell.method in self._styles else ""
+        detail = f" <small>{html_text(cell.detail)}</small>" if cell.detail else ""
+        return f"{mark}<bdi>{html_text(cell.text)}</bdi>{detail}"
+
+
+def all_figures(sections: Iterable[Section]) -> Iterable[Figure]:
+    """Every figure of the sections and their parts, in order."""
+    for section in sections:
+        yield from section.figures
+        yield from all_figures(section.parts)
+
+
+def plotly_script() -> str:
+    """plotly.js as the installed plotly package ships it, fit for an inline script."""
+    code = (resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+    # A string of it that spelled the end of a script element would end ours.
+    return code.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _asset(name: str) -> str:
+    return (resources.files("specs_eval.analysis.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _figure_json(figure: Figure) -> dict[str, object]:
+    return {"data": list(figure.traces), "layout": figure.layout}
+
+
+def _facts(facts: dict[str, str]) -> str:
+    return "".join(f"<div><dt>{html_text(name)}</dt><dd>{html_text(value)}</dd></div>" for name, value in facts.items())
+
+
+def _nav(sections: Iterable[Section]) -> str:
+    links = [(section.anchor, section.title) for section in sections]
+    # The sample browser stands before the last section, which is the provenance.
+    links.insert(-1, ("samples", "Samples"))
+    return "".join(f'<li><a href="#{html_text(anchor)}">{html_text(title)}</a></li>' for anchor, title in links)
+
+
+def _mark(style: Style) -> str:
+    return (
+        f'<svg class="mark" viewBox="0 0 16 12" aria-hidden="true" fill="{style.colour}">{_MARKS[style.marker]}</svg>'
+    )
+
+
+def _key(item: KeyItem) -> str:
+    """A swatch with the pattern of the bars, and what it stands for."""
+    if not item.pattern:
+        swatch = f'<rect width="16" height="12" fill="{item.colour}"/>'
+    elif item.pattern == ".":
+        dots = "".join(f'<circle cx="{x}" cy="{y}" r="1.4"/>' for x in (3, 8, 13) for y in (3, 9))
+        swatch = f'<g fill="{item.colour}">{dots}</g>'
+    else:
+        ends = ((0, 4), (4, 8), (8, 12), (12, 16))
+        lines = "".join(
+            f"M{left} 12L{right} 0" if item.pattern == "/" else f"M{left} 0L{right} 12" for left, right in ends
+        )
+        swatch = f'<path d="{lines}" stroke="{item.colour}" stroke-width="1.4" fill="none"/>'
+    return f'<li><svg class="mark" viewBox="0 0 16 12" aria-hidden="true">{swatch}</svg>{html_text(item.text)}</li>'
+
+
+def _folded(summary: str, inside: str) -> str:
+    return f"<details><summary>{summary}</summary>{inside}</details>"
