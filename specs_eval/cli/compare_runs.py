@@ -18,10 +18,11 @@ from specs_eval.cli.selection import (
     tasks_in,
 )
 from specs_eval.errors import ComparisonError, ConfigError
+from specs_eval.importing.writing import FINGERPRINT_PREFIX
 from specs_eval.splits import Split, parse_splits
 from specs_eval.store import StoredRun
 
-IMPORTED = "imported:"
+IMPORTED = FINGERPRINT_PREFIX
 """How the fingerprint of a run begins whose weights and engine are not known."""
 
 _REMEDIES: Mapping[str, str] = {

@@ -328,6 +328,31 @@ def test_a_run_against_itself_and_the_same_weights_say_so(store: Path) -> None:
     assert up["power"]["n_samples"] is None and "name an effect" in up["power"]["reason"]
 
 
+def test_the_same_weights_under_two_names_say_so(tmp_path: Path) -> None:
+    write_run(tmp_path, FakeRun("t", yes_no(50), "one", weights="two"))
+    write_run(tmp_path, FakeRun("t", yes_no(60), "onetwo", seed=1))
+    facts = facts_of(compare(tmp_path, "--json", sides=("one", "onetwo")))
+    assert facts["baseline"]["fingerprint"] == facts["candidate"]["fingerprint"]
+    assert facts["notes"][0].startswith("baseline and candidate are the same weights (fingerprint ")
+    assert facts["tasks"][0]["difference"]["value"] == pytest.approx(0.1)
+
+
+def test_what_an_imported_run_does_not_know_is_said_and_not_held_against_it(tmp_path: Path) -> None:
+    imported = write_run(tmp_path, FakeRun("t", yes_no(50), BASE, backend="lmms-eval/unknown"))
+    write_run(tmp_path, FakeRun("t", yes_no(60), BETTER))
+    path = imported.directory / "manifest.json"
+    facts = json.loads(path.read_text())
+    facts["sampling"] |= {"temperature": None, "seed": None, "stop": None}
+    facts["checkpoint"]["fingerprint"] = "imported:" + "0" * 64
+    path.write_text(json.dumps(facts))
+    found = facts_of(compare(tmp_path, "--json"))
+    assert found["tasks"][0]["difference"]["value"] == pytest.approx(0.1)
+    assert found["notes"] == ["t: an imported run does not know its temperature, stop, backend: not compared"]
+    facts["sampling"]["top_p"] = 0.5
+    path.write_text(json.dumps(facts))
+    assert "top_p (baseline 0.5, candidate 1.0)" in compare(tmp_path).output, "what it knows counts"
+
+
 def test_seeds_may_differ(tmp_path: Path) -> None:
     write_run(tmp_path, FakeRun("t", yes_no(50), BASE, seed=0))
     write_run(tmp_path, FakeRun("t", yes_no(60), BETTER, seed=7))
