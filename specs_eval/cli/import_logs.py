@@ -134,11 +134,12 @@ def _files(paths: Sequence[Path], notes: list[str]) -> list[Path]:
 
 def _read(path: Path, options: ImportOptions) -> list[ImportedLog]:
     from specs_eval.importing.lmms_logs import is_samples_file, read_log
-    from specs_eval.importing.lmms_samples import imported_log
+    from specs_eval.importing.lmms_samples import LogJudge, imported_log
     from specs_eval.importing.plain_rows import imported_rows
+    from specs_eval.tasks.mmmu.lmms_log import NOTE, logged_scores
 
     if path.suffix == ".json" or (path.suffix == ".jsonl" and is_samples_file(path)):
-        return [imported_log(read_log(path), options)]
+        return [imported_log(read_log(path), options, [LogJudge(logged_scores, NOTE)])]
     if path.suffix in (".jsonl", ".csv", ".tsv"):
         return imported_rows(path, options)
     raise ConfigError(f"{path}: not .jsonl, .json, .csv or .tsv")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,10 +35,10 @@ STRUCTURE = frozenset(
 
 CATEGORY_FIELDS = (
     "category", "subcategory", "sub_category", "l2_category", "task_type", "question_type", "answer_type", "subject",
-    "subdomain", "subfield", "domain", "topic", "difficulty", "topic_difficulty", "grade", "context", "skills", "source",
+    "subdomain", "subfield", "domain", "task", "topic", "difficulty", "topic_difficulty", "grade", "context", "skills", "source",
     "language",
 )  # fmt: skip
-"""Fields of a metric's mapping, of the document and of its ``metadata`` that become categories."""
+"""Fields of a metric's mapping, of the document and of the ``metadata`` of either that become categories."""
 
 ANSWER_FIELDS = ("parsed_pred", "pred_answer", "prediction", "pred", "extraction", "answer_pred", "extracted_answer")
 """Fields of a metric's mapping that hold the answer that was extracted."""
@@ -49,6 +49,16 @@ FAILED = "[LMMS_EVAL_REQUEST_FAILED"
 GAPS = ("weights", "seed", "token statistics", "images")
 MAX_ANSWER = 1000
 _TOGETHER = "of {} responses together"
+
+
+@dataclass(frozen=True, slots=True)
+class LogJudge:
+    """Scores for a metric's mapping that holds answers and no score."""
+
+    scores: Callable[[Mapping[str, Any]], list[float] | None]
+    """One number in [0, 1] for each response; None: the mapping is of another benchmark."""
+    note: str
+    """What a reader of the scores should know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +89,13 @@ class _Said:
     rule: str
 
 
-def imported_log(log: LmmsLog, options: ImportOptions) -> ImportedLog:
+def imported_log(log: LmmsLog, options: ImportOptions, judges: Sequence[LogJudge] = ()) -> ImportedLog:
     """One task of one checkpoint as a run.
+
+    Args:
+        log: as read.
+        options: what the user says.
+        judges: for benchmarks of which lmms-eval logs answers and no score.
 
     Raises:
         ConfigError: it is not clear which number is the score or whose rows count; a value is no share; the log does not
@@ -88,6 +103,7 @@ def imported_log(log: LmmsLog, options: ImportOptions) -> ImportedLog:
     """
     keys, wanted_filter = _asked(options, log)
     rows, filter_notes = _rows_of_filter(log, wanted_filter)
+    rows, judge_notes = _judged(rows, judges)
     metrics = [row for _, row in rows]
     chosen = choose_score(metrics, keys, log.higher_is_better, STRUCTURE, str(log.path))
     name = " or ".join(chosen)
@@ -116,6 +132,7 @@ def imported_log(log: LmmsLog, options: ImportOptions) -> ImportedLog:
         gaps=GAPS,
         notes=(
             *filter_notes,
+            *judge_notes,
             *_left_out(others, further),
             *_count_notes(log, len(samples)),
             *_total_notes(log, chosen, rollouts, options.scale),
@@ -159,6 +176,25 @@ def _rows_of_filter(log: LmmsLog, wanted: str | None) -> tuple[list[Row], tuple[
     return sorted((rows[position] for rows in by_doc.values()), key=lambda row: _order(row[1]["doc_id"])), notes
 
 
+def _judged(rows: Sequence[Row], judges: Sequence[LogJudge]) -> tuple[list[Row], tuple[str, ...]]:
+    """The rows with the scores of the judges in those mappings that have none, and their notes."""
+    notes: dict[str, None] = {}
+    judged: list[Row] = []
+    for line, row in rows:
+        new = dict(row)
+        for key, value in row.items():
+            if key in STRUCTURE or not isinstance(value, Mapping) or number(value) is not None:
+                continue
+            for judge in judges:
+                scores = judge.scores(value)
+                if scores:
+                    new[key] = {**value, "score": sum(scores) / len(scores), "all": scores}
+                    notes[judge.note] = None
+                    break
+        judged.append((line, new))
+    return judged, tuple(notes)
+
+
 def _order(doc_id: int | str) -> tuple[int, int, str]:
     return (0, doc_id, "") if isinstance(doc_id, int) else (1, 0, doc_id)
 
@@ -192,7 +228,8 @@ def _prompt(row: Mapping[str, Any]) -> object:
 def _categories(row: Mapping[str, Any], reading: _Reading) -> dict[str, str]:
     metrics = [value for key, value in row.items() if key not in STRUCTURE]
     document = row.get("doc")
-    places = [reading.score_of(row)[1], *metrics, document, _inner(document, "metadata")]
+    places = [reading.score_of(row)[1], *metrics, document]
+    places += [_inner(place, "metadata") for place in places]
     found: dict[str, str] = {}
     for name in reading.categories:
         texts = (_category_text(_inner(place, name)) for place in places)

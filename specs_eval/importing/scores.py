@@ -17,6 +17,9 @@ _NUMBER = re.compile(
     r"[+-]?(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][+-]?\d{1,4})?|[+-]?(?:nan|inf|infinity)", re.IGNORECASE
 )
 _WORDS = {"true": 1.0, "false": 0.0}
+SCORE_FIELDS = ("score", "true_false")
+"""Fields of a mapping that are its score, the first that it has."""
+
 _EDGE = 1e-6
 """How far rounding may carry a share over the edge."""
 
@@ -24,11 +27,11 @@ _EDGE = 1e-6
 def number(value: object) -> float | None:
     """A value as a number, NaN and infinity included; None where it is none.
 
-    A mapping counts with its ``score``. Text counts where it is a number or True and False: lmms-eval writes numbers of
+    A mapping counts with its ``score``, or with ``true_false`` (MathVista). Text counts where it is a number or True and False: lmms-eval writes numbers of
     numpy so.
     """
     if isinstance(value, Mapping):
-        value = value.get("score")
+        value = next((value[name] for name in SCORE_FIELDS if name in value), None)
     if isinstance(value, str):
         text = value.strip()
         if text.lower() in _WORDS:
@@ -62,8 +65,8 @@ def numeric_keys(rows: Sequence[Mapping[str, Any]], structure: Collection[str]) 
     found: dict[str, None] = {}
     for row in rows:
         for key, value in row.items():
-            inner = value.get("score") if isinstance(value, Mapping) else value
-            if key not in found and key not in structure and isinstance(inner, bool | int | float):
+            plain = not isinstance(value, str) and number(value) is not None
+            if key not in found and key not in structure and plain:
                 found[key] = None
     return list(found)
 
@@ -78,7 +81,8 @@ def choose_score(
     """The keys whose values are the scores: for each row the first that it has.
 
     Asked for, those. Else of the metrics that the log declares higher is better (of all numbers where it declares none):
-    the only one; the only one of `PREFERRED`; or the first of several that agree on every row.
+    the only one; the first that every row has, where all agree in each row (POPE, MMStar); the only one of `PREFERRED`; or
+    all of them, where every row has exactly one (MME).
 
     Args:
         rows: of one task.
@@ -106,18 +110,24 @@ def choose_score(
     candidates = declared or [key for key in numeric if known.get(key) is not False] or numeric
     preferred = [key for key in PREFERRED if key in candidates]
     for names in (candidates, preferred):
-        if len(names) == 1 or (names and _agree(rows, names)):
-            return (names[0],)
+        found = names[0] if len(names) == 1 else _agreed(rows, names)
+        if found is not None:
+            return (found,)
+    if all(sum(key in row for key in candidates) == 1 for row in rows):
+        return tuple(candidates)
     raise ConfigError(
         f"{where}: which number is the score? Name it with --score-key (several where samples have different ones): "
         f"{listed(candidates)}"
     )
 
 
-def _agree(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> bool:
-    """Whether every row has the same number under all keys."""
-    first, *others = keys
-    return all(number(value_at(row, first)) == number(value_at(row, key)) for row in rows for key in others)
+def _agreed(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str | None:
+    """The first key that every row has, where the numbers under all keys that a row has are the same."""
+    in_all = next((key for key in keys if all(key in row for row in rows)), None)
+    if in_all is None:
+        return None
+    same = all(number(row[key]) == number(row[in_all]) for row in rows for key in keys if key in row)
+    return in_all if same else None
 
 
 def _fields(rows: Sequence[Mapping[str, Any]], structure: Collection[str]) -> list[str]:

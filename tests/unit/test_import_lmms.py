@@ -153,6 +153,57 @@ def test_which_number_is_the_score(
         assert stored(tmp_path).table()["score"].to_pylist() == [score]
 
 
+def mmmu(doc_id: int, kind: str, answer: str, parsed: Any) -> dict[str, Any]:
+    name = f"validation_Art_Theory_{doc_id}"
+    inside = {"id": name, "subdomain": "Art_Theory", "question_type": kind, "answer": answer, "parsed_pred": parsed}
+    return numbers(mmmu_acc=inside, mmmu_acc_pass_at_k=inside, submission={name: "B"}, doc_id=doc_id)
+
+
+def test_mmmu_is_scored_from_its_parsed_answers(tmp_path: Path) -> None:
+    samples = [
+        mmmu(0, "multiple-choice", "B", ["B", "A"]),
+        mmmu(1, "open", "24", [["24 cm", 24.0], ["7"]]),
+        mmmu(2, "multiple-choice", "C", "C"),
+        mmmu(3, "open", "yes", ["no", "it is no"]),
+    ]
+    path = write_log(tmp_path / "logs", samples, metric_list=[{"metric": "mmmu_acc", "higher_is_better": True}])
+    result = run_import(tmp_path, path)
+    assert result.exit_code == 0 and "draws a letter at random" in result.output, result.output
+    rows = stored(tmp_path).table().to_pylist()
+    assert [(row["sample_id"][-1], row["score"]) for row in rows] == [
+        ("0", 1), ("0", 0), ("1", 1), ("1", 0), ("2", 1), ("3", 0),
+    ]  # fmt: skip
+    assert json.loads(rows[0]["category"]) == {"subdomain": "Art_Theory", "question_type": "multiple-choice"}
+
+
+def test_mathvista_pope_mmstar_and_mme_as_they_are_logged(tmp_path: Path) -> None:
+    metadata = {"task": "math word problem", "skills": ["algebraic reasoning", "statistical reasoning"]}
+    result = {"question_id": "7", "extraction": "4", "true_false": True, "metadata": metadata}
+    logs = {
+        "mathvista": [numbers(llm_as_judge_eval=result, submission=result)],
+        "pope": [numbers(**{f"pope_{name}": {"score": 1.0, "prediction": "yes"} for name in ("accuracy", "f1_score")})],
+        "mmstar": [numbers(math={"score": 1.0}, average={"score": 1.0}), numbers(logic={"score": 0.0}, average={"score": 0.0})],
+        "mme": [numbers(mme_perception_score={"score": 1.0}), numbers(mme_cognition_score={"score": 0.0})],
+    }  # fmt: skip
+    for task, samples in logs.items():
+        rows = [sample | {"doc_id": place} for place, sample in enumerate(samples)]
+        write_log(tmp_path / "logs" / task, rows, task=task, metric_list=[])
+    outcome = run_import(tmp_path, tmp_path / "logs", "--json")
+    assert outcome.exit_code == 0, outcome.output
+    chosen = {run["task"]: (run["score"], run["mean"]) for run in json.loads(outcome.stdout)["runs"]}
+    assert chosen == {
+        "mathvista": ("llm_as_judge_eval", 1.0),
+        "pope": ("pope_accuracy", 1.0),
+        "mmstar": ("average", 0.5),
+        "mme": ("mme_perception_score or mme_cognition_score", 0.5),
+    }
+    tables = {run.manifest.task: run.table().to_pylist() for run in RunStore.open(tmp_path / "runs").runs()}
+    assert json.loads(tables["mathvista"][0]["category"]) == {
+        "task": "math word problem", "skills": "algebraic reasoning; statistical reasoning",
+    }  # fmt: skip
+    assert tables["mathvista"][0]["answer"] == "4" and tables["pope"][0]["answer"] == "yes"
+
+
 def test_each_sample_takes_the_first_key_that_it_has(tmp_path: Path) -> None:
     samples = [numbers(even={"score": 1.0}, x=0.0), numbers(odd={"score": 0.0}, x=1.0) | {"doc_id": 1}]
     path = write_log(tmp_path / "logs", samples)
@@ -165,7 +216,7 @@ def test_each_sample_takes_the_first_key_that_it_has(tmp_path: Path) -> None:
     ("fields", "message"),
     [
         ({"a": 1.0, "b": 0.0}, "which number is the score? Name it with --score-key"),
-        ({"mmmu_acc": {"parsed_pred": "B", "answer": "B"}}, "mmmu_acc.parsed_pred, mmmu_acc.answer"),
+        ({"mega": {"parsed": "B", "answer": "B"}}, "mega.parsed, mega.answer"),
         ({}, "the fields are: none"),
         ({"m": 87.5}, "say what the best score is, such as --scale 100"),
         ({"m": -1.0}, "outside [0, 1]"),
@@ -178,6 +229,12 @@ def test_what_is_not_clear_is_refused_and_nothing_written(tmp_path: Path, fields
     result = specs("import", good, bad, "--store", tmp_path / "runs")
     assert result.exit_code == 2 and message in result.output and "Traceback" not in result.output
     assert "Nothing was imported" in result.output and not (tmp_path / "runs").exists()
+
+
+def test_a_number_that_every_sample_has_is_no_score_where_others_say_otherwise(tmp_path: Path) -> None:
+    samples = [numbers(even=1.0, precision=0.0), numbers(odd=0.0, precision=1.0) | {"doc_id": 1}]
+    result = run_import(tmp_path, write_log(tmp_path / "logs", samples, metric_list=[]))
+    assert result.exit_code == 2 and "which number is the score" in result.output
 
 
 def test_lower_is_better_is_no_score_and_other_metrics_are_kept(tmp_path: Path) -> None:
