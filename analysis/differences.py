@@ -29,7 +29,7 @@ def share_differences(pairs: Sequence[tuple[SampleValues, SampleValues]], resamp
     Returns:
         Differences in [-1, 1]. Undefined where one of the two has no value; no interval where one has a single cluster.
     """
-    return differences([(_share(first), _share(second)) for first, second in pairs], resampling)
+    return differences([(share_side(first), share_side(second)) for first, second in pairs], resampling)
 
 
 def differences(pairs: Sequence[Pair], resampling: Resampling) -> list[Estimate]:
@@ -48,7 +48,7 @@ def differences(pairs: Sequence[Pair], resampling: Resampling) -> list[Estimate]
     return estimates
 
 
-def _share(samples: SampleValues) -> ClusterTotals:
+def share_side(samples: SampleValues) -> ClusterTotals:
     """Totals of a share; empty ones, over no cluster, where nothing was scored."""
     if np.isnan(samples.values).all():
         return ClusterTotals((), np.zeros(0), np.zeros(0))

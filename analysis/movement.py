@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from specs_eval.analysis.differences import differences, share_differences
-from specs_eval.analysis.exploration import ExplorationSpec, MeasuredRun, Quantity, describe_runs
+from specs_eval.analysis.differences import Pair, differences, share_side
+from specs_eval.analysis.exploration import Exploration, ExplorationSpec, MeasuredRun, describe_runs
 from specs_eval.analysis.resampling import Resampling
-from specs_eval.analysis.solving import solved_at
-from specs_eval.analysis.statistics import Estimate, undefined
+from specs_eval.analysis.solving import complement
+from specs_eval.analysis.statistics import Estimate, summarize, undefined
 from specs_eval.errors import ComparisonError
 
 Moving = Literal["pass_at_1", "pass_at_n", "unsolvable_at_n", "rbf", "entropy", "distinct", "effective"]
 
-_SOLVING: tuple[Moving, ...] = ("pass_at_1", "pass_at_n", "unsolvable_at_n")
+_SOLVING: tuple[Moving, Moving] = ("pass_at_1", "pass_at_n")
 _MEANS: tuple[Moving, ...] = ("rbf", "entropy", "distinct", "effective")
 
 OTHER_ROLLOUTS = (
@@ -59,83 +60,132 @@ class Movement:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlacedRun:
-    """A measured run and where it stands."""
+    """A run with its numbers, and where it stands."""
 
     checkpoint: str
     step: int | None
-    run: MeasuredRun
+    measured: MeasuredRun
+    result: Exploration | None = None
+    """Its numbers, where they are there already; None: computed when needed."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Move:
+    """Two checkpoints of a series on one task."""
+
+    series: str
+    task: str
+    first: PlacedRun
+    last: PlacedRun
+
+    @property
+    def k(self) -> int:
+        """The n of pass@n: scored rollouts that samples of both have."""
+        return min(self.first.measured.counts.most, self.last.measured.counts.most)
+
+
+def check_same_samples(move: Move) -> None:
+    """Refuse a movement between different samples.
+
+    Raises:
+        ComparisonError: the two checkpoints answered different samples.
+    """
+    first, last = (set(one.measured.counts.samples.sample_ids) for one in (move.first, move.last))
+    if first != last:
+        raise ComparisonError(
+            f"{move.first.checkpoint} and {move.last.checkpoint} answered different samples ({len(first)} and "
+            f"{len(last)}, {len(first & last)} in common); evaluate both with the same --limit, or use the common ones with "
+            "--allow-incomplete"
+        )
 
 
 def movement(
     series: str, task: str, first: PlacedRun, last: PlacedRun, resampling: Resampling | None = None
 ) -> Movement:
-    """The changes from one checkpoint to another.
+    """The changes from one checkpoint to another (see `movements`)."""
+    return movements([Move(series, task, first, last)], resampling)[0]
+
+
+def movements(moves: Sequence[Move], resampling: Resampling | None = None) -> list[Movement]:
+    """The changes from one checkpoint to another, for many series and tasks.
 
     Args:
-        series: its name, for the result.
-        task: its name, for the result.
-        first: the earlier checkpoint.
-        last: the later one, on the same samples.
-        resampling: draws, level and seed; samples (or their groups) are drawn for both checkpoints together.
+        moves: each over the same samples at both ends (`check_same_samples`).
+        resampling: draws, level and seed; samples (or their groups) are drawn for both ends together.
 
     Raises:
-        ComparisonError: the two answered different samples.
+        ComparisonError: see `check_same_samples`.
     """
     spec = resampling or Resampling()
-    before, after = first.run.counts, last.run.counts
-    if set(before.samples.sample_ids) != set(after.samples.sample_ids):
-        raise ComparisonError(
-            f"{first.checkpoint} and {last.checkpoint} answered different samples; evaluate both with the same --limit, or "
-            "use the common ones with --allow-incomplete"
+    for move in moves:
+        check_same_samples(move)
+    opened = [_solving(move, spec.level) + _means(move, spec) for move in moves]
+    drawn = iter(differences([one.sides for row in opened for one in row if one.sides is not None], spec))
+    return [
+        Movement(
+            series=move.series,
+            task=move.task,
+            first=move.first.checkpoint,
+            last=move.last.checkpoint,
+            first_step=move.first.step,
+            last_step=move.last.step,
+            k=move.k,
+            n_samples=len(move.first.measured.counts.samples.sample_ids),
+            changes=_closed([one.change if one.sides is None else one.drawn(next(drawn)) for one in row]),
         )
-    k = min(before.most, after.most)
-    changes = [*_solving(first.run, last.run, k, spec), *_means(first.run, last.run, spec)]
-    return Movement(
-        series=series,
-        task=task,
-        first=first.checkpoint,
-        last=last.checkpoint,
-        first_step=first.step,
-        last_step=last.step,
-        k=k,
-        n_samples=len(before.samples.sample_ids),
-        changes=tuple(changes),
-    )
+        for move, row in zip(moves, opened, strict=True)
+    ]
 
 
-def _solving(first: MeasuredRun, last: MeasuredRun, k: int, spec: Resampling) -> list[Change]:
-    """pass@1, pass@k and the unsolvable share, which moves against it."""
-    if not k:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Open:
+    """A change whose difference is still to be drawn; without sides it stays as it is."""
+
+    change: Change
+    sides: Pair | None
+
+    def drawn(self, difference: Estimate) -> Change:
+        return replace(self.change, difference=difference)
+
+
+def _solving(move: Move, level: float) -> list[_Open]:
+    """pass@1 and pass@k."""
+    if not move.k:
         nothing = undefined("no rollout was scored")
-        return [Change(name, nothing, nothing, nothing) for name in _SOLVING]
-    drawn = share_differences([(first.counts.passed(j), last.counts.passed(j)) for j in (1, k)], spec)
-    before, after = (solved_at(run.counts, (1, k), spec.level) for run in (first, last))
-    one = Change("pass_at_1", before[0].pass_at_k, after[0].pass_at_k, drawn[0])
-    many = Change("pass_at_n", before[1].pass_at_k, after[1].pass_at_k, drawn[1])
-    rest = Change("unsolvable_at_n", before[1].unsolvable, after[1].unsolvable, _negative(drawn[1]))
-    return [one, many, rest]
+        return [_Open(Change(name, nothing, nothing, nothing), None) for name in _SOLVING]
+    rows = []
+    for name, k in zip(_SOLVING, (1, move.k), strict=True):
+        before, after = (one.measured.counts.passed(k) for one in (move.first, move.last))
+        change = Change(name, summarize(before, level), summarize(after, level), undefined("not drawn yet"))
+        rows.append(_Open(change, (share_side(before), share_side(after))))
+    return rows
 
 
-def _means(first: MeasuredRun, last: MeasuredRun, spec: Resampling) -> list[Change]:
-    described = describe_runs([first, last], ExplorationSpec(ks=(), rbf_samples=(), resampling=spec))
-    changes: list[Change] = []
-    pairs = []
-    for name, one, other in zip(_MEANS, first.means, last.means, strict=True):
-        before, after = (getattr(side, name) for side in described)
-        reason = _why_not(name, one, other, first.counts.most != last.counts.most)
-        changes.append(Change(name, before, after, undefined(reason or "")))
-        if reason is None:
-            assert one.totals is not None and other.totals is not None, "both sides have it"
-            pairs.append((one.totals, other.totals))
-    drawn = iter(differences(pairs, spec))
-    return [one if one.difference.reason else replace(one, difference=next(drawn)) for one in changes]
+def _means(move: Move, spec: Resampling) -> list[_Open]:
+    """Branching, entropy and variety."""
+    results = [one.result or _described(one.measured, spec) for one in (move.first, move.last)]
+    other_rollouts = move.first.measured.counts.most != move.last.measured.counts.most
+    rows = []
+    for name, first, last in zip(_MEANS, move.first.measured.means, move.last.measured.means, strict=True):
+        reason = first.reason or last.reason
+        if reason is None and other_rollouts and name in ("distinct", "effective"):
+            reason = OTHER_ROLLOUTS
+        before, after = (getattr(result, name) for result in results)
+        sides = None if reason or first.totals is None or last.totals is None else (first.totals, last.totals)
+        rows.append(_Open(Change(name, before, after, undefined(reason or "not drawn yet")), sides))
+    return rows
 
 
-def _why_not(name: Moving, first: Quantity, last: Quantity, other_rollouts: bool) -> str | None:
-    for one in (first, last):
-        if one.totals is None:
-            return one.reason
-    return OTHER_ROLLOUTS if other_rollouts and name in ("distinct", "effective") else None
+def _described(run: MeasuredRun, spec: Resampling) -> Exploration:
+    """The means of a run; what is at k is not asked for here."""
+    return describe_runs([run], ExplorationSpec(ks=(), rbf_samples=(), resampling=spec))[0]
+
+
+def _closed(changes: list[Change]) -> tuple[Change, ...]:
+    """The changes, and beside pass@n the unsolvable share, which moves against it."""
+    one, many, *means = changes
+    rest = Change("unsolvable_at_n", complement(many.first), complement(many.last), _negative(many.difference))
+    return (one, many, rest, *means)
 
 
 def _negative(difference: Estimate) -> Estimate:

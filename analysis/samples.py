@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -103,8 +104,16 @@ def restrict(rollouts: Rollouts, kept: AbstractSet[str]) -> Rollouts:
 
 def label_codes(labels: Sequence[str]) -> IntArray:
     """Equal labels to equal integers, numbered in order of first appearance, shape (len(labels),)."""
+    return _cached_codes(tuple(labels))
+
+
+@lru_cache(maxsize=32)
+def _cached_codes(labels: tuple[str, ...]) -> IntArray:
+    """Every checkpoint and metric has the same samples: they are numbered once. Read-only, as many share it."""
     numbers: dict[str, int] = {}
-    return np.fromiter((numbers.setdefault(label, len(numbers)) for label in labels), dtype=np.int64, count=len(labels))
+    codes = np.fromiter((numbers.setdefault(label, len(numbers)) for label in labels), np.int64, count=len(labels))
+    codes.flags.writeable = False
+    return codes
 
 
 def _compress(items: tuple[Item, ...], keep: BoolArray) -> tuple[Item, ...]:

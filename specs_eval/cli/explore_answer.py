@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from specs_eval.analysis.exploration import Exploration, ExplorationSpec, MeasuredRun, describe_runs, measure_run
-from specs_eval.analysis.movement import Movement, PlacedRun, movement
+from specs_eval.analysis.movement import Move, Movement, PlacedRun, check_same_samples, movements
 from specs_eval.analysis.positions import NOT_STORED, PositionBin, over_positions
 from specs_eval.analysis.samples import restrict
 from specs_eval.cli.chosen_runs import Choice, asked_splits, chosen_runs
@@ -127,9 +127,9 @@ class _Read:
     def key(self) -> CheckpointKey:
         return CheckpointKey.of(self.run.manifest)
 
-    def placed(self) -> PlacedRun:
+    def placed(self, result: Exploration) -> PlacedRun:
         """The run with its checkpoint's name and step."""
-        return PlacedRun(self.key.name, self.key.step, self.measured)
+        return PlacedRun(self.key.name, self.key.step, self.measured, result)
 
 
 def answer_explore(question: Question) -> Answer:
@@ -145,17 +145,12 @@ def answer_explore(question: Question) -> Answer:
     results = describe_runs([one.measured for one in read], question.spec)
     explored = [_explored(one, result) for one, result in zip(read, results, strict=True)]
     notes = [sentence for runs in chosen.values() for sentence in several_runs(runs)]
-    movements: list[Movement] = []
-    for group in _groups(read):
-        try:
-            movements.append(_movement(group, question))
-        except ComparisonError as error:
-            notes.append(f"no movement of {group[0].key.series} on {group[0].split}: {error}")
+    moves, more = _moves(read, results, question)
     return Answer(
         runs=tuple(explored),
-        movements=tuple(movements),
+        movements=tuple(movements(moves, question.spec.resampling)),
         spec=question.spec,
-        notes=(*dict.fromkeys(notes), *_notes(explored, question.over_position)),
+        notes=(*dict.fromkeys([*notes, *more]), *_notes(explored, question.over_position)),
     )
 
 
@@ -183,30 +178,44 @@ def _explored(one: _Read, result: Exploration) -> Explored:
     )
 
 
-def _groups(read: Sequence[_Read]) -> list[list[_Read]]:
-    """The runs of each series with several checkpoints and one run of each; of others a note says how to choose."""
-    groups: dict[tuple[Split, str], list[_Read]] = {}
-    for one in read:
-        groups.setdefault((one.split, one.key.series), []).append(one)
-    return [group for group in groups.values() if len(group) == len({one.key for one in group}) > 1]
+def _moves(read: Sequence[_Read], results: Sequence[Exploration], question: Question) -> tuple[list[Move], list[str]]:
+    """First and last checkpoint of each series, and why a series has no movement.
+
+    A series of which some checkpoint has several runs is left out: `several_runs` says how to choose.
+    """
+    groups: dict[tuple[Split, str], list[tuple[_Read, Exploration]]] = {}
+    for one, result in zip(read, results, strict=True):
+        groups.setdefault((one.split, one.key.series), []).append((one, result))
+    moves, notes = [], []
+    for (split, series), group in groups.items():
+        if len(group) == len({one.key for one, _ in group}) > 1:
+            try:
+                moves.append(_move(group, question))
+            except ComparisonError as error:
+                notes.append(f"no movement of {series} on {split}: {error}")
+    return moves, notes
 
 
-def _movement(group: Sequence[_Read], question: Question) -> Movement:
-    check_comparable([one.run for one in group], [])
-    first, last = group[0], group[-1]
-    names = [set(one.measured.counts.samples.sample_ids) for one in (first, last)]
+def _move(group: Sequence[tuple[_Read, Exploration]], question: Question) -> Move:
+    check_comparable([one.run for one, _ in group], [])
+    ends = [group[0], group[-1]]
+    series, task = ends[0][0].key.series, str(ends[0][0].split)
+    names = [set(one.measured.counts.samples.sample_ids) for one, _ in ends]
     if names[0] != names[1] and question.choice.allow_incomplete:
-        first, last = (_cut(one, names[0] & names[1], question) for one in (first, last))
-    return movement(first.key.series, str(first.split), first.placed(), last.placed(), question.spec.resampling)
+        ends = [_cut(one, names[0] & names[1], question) for one, _ in ends]
+    first, last = (one.placed(result) for one, result in ends)
+    move = Move(series, task, first, last)
+    check_same_samples(move)
+    return move
 
 
-def _cut(one: _Read, kept: set[str], question: Question) -> _Read:
+def _cut(one: _Read, kept: set[str], question: Question) -> tuple[_Read, Exploration]:
     """The run over some of its samples only, read again."""
     if not kept:
         raise ComparisonError("its first and last checkpoint have no sample in common")
     _, found = read_correctness(one.run, one.metric, split=one.split, statistics=True)
     measured = measure_run(restrict(found[one.metric], kept), question.spec.threshold)
-    return _Read(one.split, one.run, one.metric, measured, one.positions)
+    return replace(one, measured=measured), describe_runs([measured], question.spec)[0]
 
 
 def _notes(explored: Sequence[Explored], over_position: bool) -> list[str]:
