@@ -98,7 +98,7 @@ def _difference_sentences(pair: SeriesDifference, n_shown: int) -> Iterator[Text
     for name, steps in ((ours, pair.only_first), (theirs, pair.only_second)):
         if steps:
             word = "step" if len(steps) == 1 else "steps"
-            yield Text(f"Only {name} has {word} {_listed([f'{step:,}' for step in steps])}")
+            yield Text(f"Only {name} has {word} {_listed([f'{step:,}' for step in steps], 40)}")
     if pair.area.value is None:
         yield Text(f"No difference of areas: {pair.area.reason}")
         return
