@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import select
 import signal
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType
@@ -25,9 +27,18 @@ from typing import Any
 STARTUP_SECONDS = 120.0
 """How long a worker may take to import its function; a loaded machine is slow."""
 
+KILL_AFTER_SECONDS = 0.4
+"""A worker stops itself at its limit of processor time, between two steps of Python; one that is caught inside a single
+step is killed so much later."""
+
+LOOK_EVERY_SECONDS = 0.1
+
 PREPARE = "prepare"
 """Function of a worker's module that is given each argument first, to import what it needs; its time is not counted in
 `Bounded.cpu_seconds`."""
+
+READY_TO_PREPARE = {"value": "ready to prepare"}
+"""First message of a worker that sends one more message before each answer, when it has prepared."""
 
 MAX_MESSAGE_BYTES = 4_000_000
 """A longer answer of a worker counts as a failure."""
@@ -37,7 +48,7 @@ class OverLimit(Exception):
     """The call took more than its time or memory, or its worker died."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Bounded:
     """A function of one JSON value, called in a worker process within limits.
 
@@ -55,8 +66,16 @@ class Bounded:
     command: tuple[str, ...] | None = None
     """Starts a worker of another kind, which speaks the same lines (`serve`) and keeps its own limits."""
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
-    _owner: int = field(default=0, repr=False)
+    _prepares: bool = field(default=False, repr=False)
+    _unread: bytearray = field(default_factory=bytearray, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        _INSTANCES.add(self)
+
+    def _forget(self) -> None:
+        """After a fork the pipes, and perhaps a locked lock, are the parent's."""
+        self._process, self._lock = None, threading.Lock()
 
     def __call__(self, argument: Any) -> Any:
         """The function's value.
@@ -64,13 +83,11 @@ class Bounded:
         Raises:
             OverLimit: too slow, too large, or the worker died.
         """
-        if self._owner != os.getpid():  # after a fork the pipes and perhaps a locked lock are the parent's
-            self._process, self._owner, self._lock = None, os.getpid(), threading.Lock()
         with self._lock:
             worker = self._running()
             try:
                 self._send(worker, argument)
-                reply = _read_line(worker, self.wall_seconds)
+                reply = self._reply_of(worker)
             except OverLimit:
                 self._kill()
                 raise
@@ -78,9 +95,18 @@ class Bounded:
             raise OverLimit(str(reply.get("error", "no value")) if isinstance(reply, dict) else "no value")
         return reply["value"]
 
+    def _reply_of(self, worker: subprocess.Popen[bytes]) -> Any:
+        if self._prepares:
+            _read_line(worker, self._unread, self.wall_seconds)
+        limit = math.inf if self.command is not None else self.cpu_seconds + KILL_AFTER_SECONDS
+        reply = _read_line(worker, self._unread, self.wall_seconds, limit)
+        if self._unread:
+            raise OverLimit("the worker wrote more than its answer")
+        return reply
+
     def close(self) -> None:
         """Stop the worker; the next call starts another."""
-        if self._owner == os.getpid():
+        with self._lock:
             self._kill()
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -88,16 +114,20 @@ class Bounded:
             return self._process
         self._kill()
         own = (sys.executable, "-m", "specs_eval.bounded", self.target, str(self.cpu_seconds), str(self.memory_mib))
-        self._process = subprocess.Popen(
-            self.command or own,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"},
-        )
         try:
-            _read_line(self._process, STARTUP_SECONDS)
+            self._process = subprocess.Popen(
+                self.command or own,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"},
+            )
+        except OSError as error:
+            raise OverLimit(f"the worker cannot be started: {error}") from error
+        try:
+            self._unread.clear()
+            self._prepares = _read_line(self._process, self._unread, STARTUP_SECONDS) == READY_TO_PREPARE
         except OverLimit:
             self._kill()
             raise
@@ -129,23 +159,60 @@ class Bounded:
                     continue
 
 
-def _read_line(worker: subprocess.Popen[bytes], seconds: float) -> Any:
+_INSTANCES: weakref.WeakSet[Bounded] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for bounded in list(_INSTANCES):
+        bounded._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
+
+
+def _read_line(
+    worker: subprocess.Popen[bytes], buffer: bytearray, seconds: float, cpu_seconds: float = math.inf
+) -> Any:
+    """The next message of a worker, unless that takes longer or more of its processor time.
+
+    Args:
+        worker: who writes.
+        buffer: what it has written already and nobody has read; what follows the message stays there.
+        seconds: elapsed time.
+        cpu_seconds: processor time, looked at from here.
+    """
     assert worker.stdout is not None
-    descriptor, received, deadline = worker.stdout.fileno(), b"", time.monotonic() + seconds
-    while not received.endswith(b"\n"):
+    descriptor, deadline = worker.stdout.fileno(), time.monotonic() + seconds
+    spent_before = _processor_seconds(worker.pid)
+    while b"\n" not in buffer:
         left = deadline - time.monotonic()
-        if left <= 0 or not _readable(descriptor, left):
+        if left <= 0:
             raise OverLimit(f"more than {seconds:g} s")
+        if not _readable(descriptor, min(left, LOOK_EVERY_SECONDS)):
+            if _processor_seconds(worker.pid) - spent_before > cpu_seconds:
+                raise OverLimit(f"more than {cpu_seconds:g} s of processor time")
+            continue
         chunk = os.read(descriptor, 65536)
         if not chunk:
             raise OverLimit("the worker died")
-        received += chunk
-        if len(received) > MAX_MESSAGE_BYTES:
+        buffer += chunk
+        if len(buffer) > MAX_MESSAGE_BYTES:
             raise OverLimit("the answer is too large")
+    line, _, rest = bytes(buffer).partition(b"\n")
+    buffer[:] = rest
     try:
-        return json.loads(received)
+        return json.loads(line)
     except (ValueError, RecursionError) as error:
         raise OverLimit("the worker's answer is garbled") from error
+
+
+def _processor_seconds(pid: int) -> float:
+    """Processor time of another process; 0 where the system does not tell."""
+    try:
+        return time.clock_gettime((~pid << 3) | 2)  # its clock by the numbering of Linux
+    except (OSError, AttributeError, OverflowError):
+        return 0.0
 
 
 def _readable(descriptor: int, seconds: float) -> bool:
@@ -167,11 +234,12 @@ def serve(target: str, cpu_seconds: float, memory_mib: int) -> None:
     prepare = getattr(sys.modules[module], PREPARE, None)
     _limit_memory(memory_mib)
     signal.signal(signal.SIGVTALRM, _raise_cpu_limit)
-    _reply(writer, {"value": "ready"})
+    _reply(writer, {"value": "ready"} if prepare is None else READY_TO_PREPARE)
     for line in reader:
         argument = json.loads(line)
         if prepare is not None:
             prepare(argument)
+            _reply(writer, {"value": "prepared"})
         _reply(writer, _answer(function, argument, cpu_seconds))
 
 

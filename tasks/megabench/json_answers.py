@@ -7,7 +7,12 @@ import re
 from typing import Any
 
 from specs_eval.tasks.megabench.brackets import bracketed
-from specs_eval.tasks.megabench.limits import MAX_LITERAL_CHARS, MAX_NESTED_STRINGS, MAX_STRUCTURED_CHARS
+from specs_eval.tasks.megabench.limits import (
+    MAX_CANDIDATES,
+    MAX_LITERAL_CHARS,
+    MAX_NESTED_STRINGS,
+    MAX_STRUCTURED_CHARS,
+)
 from specs_eval.tasks.megabench.literals import LITERAL_ERRORS, literal
 
 _ANSWER_LINE = re.compile(r"^(?:\*\*Answer:|Answer:)\s*(.+)", re.MULTILINE)
@@ -27,11 +32,10 @@ def parse_json(response: str) -> Any:
     text, _ = code_block(text, "json")
     if len(text) > MAX_STRUCTURED_CHARS:
         return [] if text.startswith("[") else {}
-    found: list[Any] = []
-    for candidate in bracketed(text):
-        found.extend(_readings(candidate))
-    if found:
-        return found[-1]
+    for candidate in bracketed(text)[: -MAX_CANDIDATES - 1 : -1]:
+        values = _readings(candidate)
+        if values:
+            return values[-1]
     return [] if text.startswith("[") else {}
 
 

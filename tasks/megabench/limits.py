@@ -15,6 +15,12 @@ MAX_LITERAL_CHARS = 100_000
 MAX_STRUCTURED_CHARS = 200_000
 """No JSON object is searched for in longer texts; the official search ends by its timeout there."""
 
+MAX_CANDIDATES = 10_000
+"""How many bracketed parts of a response are tried as JSON or Python literals, the last one first."""
+
+MAX_ART_CHARS = 1_000_000
+"""Answers of ASCII art keep their blank lines beyond this length, and are then too long (`MAX_FIELD_CHARS`)."""
+
 MAX_NESTED_STRINGS = 1_000
 """How many string literals of one JSON candidate are tried as nested JSON."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from specs_eval.errors import ScoringError
 from specs_eval.tasks.megabench.json_answers import code_block, parse_json
+from specs_eval.tasks.megabench.limits import MAX_ART_CHARS
 from specs_eval.tasks.megabench.literals import stable_text, unquoted
 
 _MARK = "Answer:"
@@ -126,6 +127,8 @@ def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
 
 def _collapse_blank_lines(text: str) -> str:
     """Remove all but the last of several blank lines; all of them at the end of the text."""
+    if len(text) > MAX_ART_CHARS:
+        return text
     pieces, kept = [], 0
     for match in _WHITE.finditer(text):
         run, begin = match.group(), match.start()

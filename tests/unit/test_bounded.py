@@ -3,6 +3,7 @@
 import multiprocessing
 import sys
 import threading
+import time
 
 import pytest
 
@@ -13,6 +14,8 @@ import os, time
 def work(value):
     if value == "spin":
         while True: pass
+    if value == "one step":
+        return 3 ** (10 ** 9) % 7
     if value == "sleep":
         time.sleep(60)
     if value == "die":
@@ -45,7 +48,7 @@ def test_returns_values_and_keeps_the_worker(worker):
     assert worker._process.pid == pid
 
 
-@pytest.mark.parametrize("trap", ["spin", "sleep", "die", "grow", "deep"])
+@pytest.mark.parametrize("trap", ["spin", "one step", "sleep", "die", "grow", "deep"])
 def test_overruns_raise_and_the_next_call_works(worker, trap):
     with pytest.raises(OverLimit):
         worker(trap)
@@ -100,7 +103,7 @@ def test_what_is_prepared_is_not_counted(tmp_path, monkeypatch):
         "import time\n"
         "ready = []\n"
         "def prepare(value):\n"
-        "    end = time.process_time() + 0.6\n"
+        "    end = time.process_time() + 1.0\n"
         "    while time.process_time() < end: pass\n"
         "    ready.append(value)\n"
         "def work(value):\n"
@@ -109,4 +112,29 @@ def test_what_is_prepared_is_not_counted(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     bounded = Bounded("prepared_work:work", cpu_seconds=0.3, wall_seconds=30.0)
     assert bounded("a") == ["a"] and bounded("b") == ["a", "b"]
+    monkeypatch.setattr("specs_eval.bounded._readable", lambda *_: time.sleep(0.3) or True)  # both messages at once
+    assert bounded("c") == ["a", "b", "c"]
     bounded.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the clock of another process")
+def test_a_single_step_is_killed_by_its_processor_time_and_not_by_the_clock(tmp_path, monkeypatch):
+    (tmp_path / "limited_work.py").write_text(WORKER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    bounded = Bounded("limited_work:work", cpu_seconds=0.2, wall_seconds=600.0)
+    with pytest.raises(OverLimit, match="processor time"):
+        bounded("one step")
+    bounded.close()
+
+
+def test_a_worker_that_cannot_be_started_or_writes_nonsense_is_an_error():
+    with pytest.raises(OverLimit, match="started"):
+        Bounded("x", 1.0, 1.0, command=("/no/such/program",))({})
+    chatty = "print('{}', flush=True)\ninput()\nprint('}{', flush=True)\ninput()"
+    bounded = Bounded("x", 1.0, 30.0, command=(sys.executable, "-c", chatty))
+    with pytest.raises(OverLimit, match="garbled"):
+        bounded({})
+    twice = "print('{}', flush=True)\ninput()\nprint('{\"value\": 1}\\n{\"value\": 2}', flush=True)\ninput()"
+    bounded = Bounded("x", 1.0, 30.0, command=(sys.executable, "-c", twice))
+    with pytest.raises(OverLimit, match="more than its answer"):
+        bounded({})

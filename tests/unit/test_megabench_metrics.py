@@ -150,3 +150,32 @@ def test_bras_and_kets_are_compared_by_what_they_hold():
     equality = ANSWER_METRICS["latex_expr_equality"]
     assert equality("|x+y\\rangle", "|y + x\\rangle") == 1
     assert equality("\\langle x|", "|x\\rangle") == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '""or round(1,-10**7)',
+        '""or "%300000000d"%1',
+        '""or "a"*9**9',
+        '""or [1]*9**9',
+        '""or pow(10,10**9)',
+        '""or 1<<10**9',
+    ],
+)
+def test_arithmetic_refuses_what_grows_without_end(text):
+    assert number_of(text) is None
+    assert number_of('""or round(2.5678,2)') == 2.57 and number_of('""or 7%4') == 3
+
+
+def test_the_last_bracketed_parts_are_tried_and_no_more(monkeypatch):
+    monkeypatch.setattr("specs_eval.tasks.megabench.json_answers.MAX_CANDIDATES", 3)
+    assert parse_json('{"a": 1} {x} {y}') == {"a": 1}
+    assert parse_json('{"a": 1} {x} {y} {z}') == {}
+    assert parse_json('{"a": 1} {"b": 2} {x}') == {"b": 2}
+
+
+def test_blank_lines_of_an_endless_picture_stay(monkeypatch):
+    assert parse_single("Answer: a\n\n\n\nb", one_line=True, art=True) == " a\n\nb"
+    monkeypatch.setattr("specs_eval.tasks.megabench.parsing.MAX_ART_CHARS", 5)
+    assert parse_single("Answer: a\n\n\n\nb", one_line=True, art=True) == " a\n\n\n\nb"

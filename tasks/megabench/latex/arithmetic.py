@@ -24,6 +24,9 @@ EULER = 2.718
 MAX_BITS = 100_000
 """Integers beyond this size are refused; the official evaluation runs into its timeout a little later."""
 
+MAX_DIGITS = 1_000
+"""Digits that a number may be rounded to."""
+
 MAX_EXPRESSION_CHARS = 2_000
 """Longer text is not evaluated as Python."""
 
@@ -188,10 +191,21 @@ def _shift(shift: Callable[[int, int], int]) -> Callable[[Any, Any], Any]:
     return bounded
 
 
-def _times(left: Any, right: Any) -> Any:
-    if not isinstance(left, (int, float, complex)) or not isinstance(right, (int, float, complex)):
-        raise TypeError("only numbers are multiplied")
-    return left * right
+def _of_numbers(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """An operation that on texts or lists would repeat or fill in: ``"%999999999d" % 1`` is a gigabyte."""
+
+    def guarded(left: Any, right: Any) -> Any:
+        if not isinstance(left, (int, float, complex)) or not isinstance(right, (int, float, complex)):
+            raise TypeError("only of numbers")
+        return operation(left, right)
+
+    return guarded
+
+
+def _rounded(value: Any, digits: Any = None) -> Any:
+    if digits is not None and abs(digits) > MAX_DIGITS:
+        raise OverflowError("too many digits")  # round(1, -10**9) would compute 10**10**9
+    return round(value, digits)
 
 
 _TREE_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -213,10 +227,10 @@ _CONSTANTS: dict[str, Any] = {"E": EULER, "True": True, "False": False, "None": 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
-    ast.Mult: _times,
+    ast.Mult: _of_numbers(operator.mul),
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
+    ast.Mod: _of_numbers(operator.mod),
     ast.Pow: _power,
     ast.BitXor: operator.xor,
     ast.BitOr: operator.or_,
@@ -239,7 +253,7 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.GtE: operator.ge,
 }
 _CALLS: dict[str, Callable[..., Any]] = {
-    "abs": abs, "min": min, "max": max, "round": round, "float": float, "int": int, "sum": sum,
+    "abs": abs, "min": min, "max": max, "round": _rounded, "float": float, "int": int, "sum": sum,
     "math.sqrt": math.sqrt, "math.sin": math.sin, "math.cos": math.cos, "math.tan": math.tan, "math.log": math.log,
     "math.log10": math.log10, "math.log2": math.log2, "math.exp": math.exp, "math.floor": math.floor,
     "math.ceil": math.ceil, "math.radians": math.radians, "math.degrees": math.degrees, "math.atan": math.atan,
