@@ -36,9 +36,9 @@ def save(name: str, checkpoint: str, store: Path, path: Path | None) -> None:
     \b
     specs-eval baseline save main dpo/400
     """
+    from specs_eval.analysis.stored.reading import stored_runs
+    from specs_eval.analysis.stored.sides import find_side
     from specs_eval.baselines import Pin, find_pin_file, save_pin, today
-    from specs_eval.cli.compare_runs import find_side
-    from specs_eval.cli.reading import stored_runs
 
     side = find_side(stored_runs(store), checkpoint)
     runs = [run for run in side.runs if run.complete]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from specs_eval.cli.check_answer import Answer
+    from specs_eval.analysis.checks.answer import Answer
     from specs_eval.policy import Policy
 
 _COLOURS = {"pass": "green", "fail": "red", "undecided": "yellow"}
@@ -87,8 +87,8 @@ def check(
     specs-eval check --baseline main --candidate dpo/600 --policy specs-eval.toml
     specs-eval check --series dpo
     """
+    from specs_eval.analysis.checks.answer import Question, answer_check
     from specs_eval.baselines import find_pin_file
-    from specs_eval.cli.check_answer import Question, answer_check
     from specs_eval.policy import load_policy
 
     policy, policy_file = load_policy(policy_path)
@@ -125,8 +125,8 @@ def _check_series(
     n_draws: int,
     as_json: bool,
 ) -> None:
-    from specs_eval.cli.check_series import SeriesQuestion, answer_series, find_series
-    from specs_eval.cli.reading import stored_runs
+    from specs_eval.analysis.checks.series import SeriesQuestion, answer_series, find_series
+    from specs_eval.analysis.stored.reading import stored_runs
 
     runs = tuple(stored_runs(store))
     answer = answer_series(SeriesQuestion(runs, find_series(runs, series), policy, selects, allow_incomplete, n_draws))

@@ -6,8 +6,8 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
+from specs_eval.analysis.checks.answer import Answer
 from specs_eval.cli.charts import printable
-from specs_eval.cli.check_answer import Answer
 from specs_eval.policy import WITHOUT_BOUNDS
 from specs_eval.verdicts import Outcome, Verdict
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from specs_eval.analysis.samples import Rollouts, restrict
-from specs_eval.cli.selection import CheckpointKey, check_complete, check_series, runs_of_task, tasks_in
+from specs_eval.analysis.stored.selection import CheckpointKey, check_complete, check_series, runs_of_task, tasks_in
 from specs_eval.errors import ComparisonError, ConfigError
 from specs_eval.splits import Split, parse_splits
 from specs_eval.store import StoredRun

@@ -12,9 +12,10 @@ from specs_eval.analysis.comparison import ComparisonSpec, Outcome, PairedCompar
 from specs_eval.analysis.flips import DEFAULT_FLIP, Flips, find_flips
 from specs_eval.analysis.pairs import PairedValues, pair_samples
 from specs_eval.analysis.samples import Rollouts
+from specs_eval.analysis.stored.reading import metric_names, read_rollouts, stored_runs
+from specs_eval.analysis.stored.sides import IMPORTED, Side, check_questions, find_side
 from specs_eval.cli.compare_flips import FlipDetails, read_flips
-from specs_eval.cli.compare_runs import IMPORTED, RunPair, Side, check_questions, find_side, pair_runs
-from specs_eval.cli.reading import metric_names, read_rollouts, stored_runs
+from specs_eval.cli.compare_runs import RunPair, pair_runs
 from specs_eval.errors import ComparisonError, ConfigError
 from specs_eval.splits import Category, category_values, values_by_dimension
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from specs_eval.analysis.flips import Flip, Flips
-from specs_eval.cli.reading import read_rows
+from specs_eval.analysis.stored.reading import read_rows
 from specs_eval.store import StoredRun
 
 PROMPT_CHARACTERS = 240

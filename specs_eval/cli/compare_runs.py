@@ -2,61 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from specs_eval.cli.reading import read_sample_facts
-from specs_eval.cli.selection import (
-    FIELDS,
-    UNKNOWN,
-    CheckpointKey,
-    check_complete,
-    find_checkpoint,
-    one_run_each,
-    runs_of_task,
-    tasks_in,
-)
+from specs_eval.analysis.stored.selection import UNKNOWN, check_complete, one_run_each, runs_of_task, tasks_in
+from specs_eval.analysis.stored.sides import REMEDIES, Side, check_settings, settings_of
 from specs_eval.errors import ComparisonError, ConfigError
-from specs_eval.importing.writing import FINGERPRINT_PREFIX
 from specs_eval.splits import Split, parse_splits
 from specs_eval.store import StoredRun
-
-IMPORTED = FINGERPRINT_PREFIX
-"""How the fingerprint of a run begins whose weights and engine are not known."""
-
-_REMEDIES: Mapping[str, str] = {
-    "task_version": "the questions or the scoring rules changed: bring the older one up to date with 'specs-eval rescore' "
-    "or evaluate it again",
-    "temperature": "rollouts drawn otherwise: run both with the same --temperature",
-    "top_p": "rollouts drawn otherwise: run both with the same --top-p",
-    "max_new_tokens": "answers cut off elsewhere: run both with the same --max-new-tokens",
-    "stop": "answers cut off elsewhere: run both with the same stop strings",
-    "backend": "engine and number format change what the same weights answer: run both with the same --backend and --dtype",
-    "n_rollouts": "means over another number of rollouts: raise the smaller with --rollouts, a run grows",
-}
-"""Fields in which two runs must agree, why, and what to do. Seeds may differ."""
-
-_FINGERPRINT = re.compile(r"(?:imported:)?[0-9a-f]{8,64}")
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One of the two checkpoints."""
-
-    key: CheckpointKey
-    fingerprint: str
-    runs: tuple[StoredRun, ...]
-    """Its runs, of any task."""
-
-    def to_dict(self) -> dict[str, object]:
-        """The checkpoint as plain JSON types."""
-        return {
-            "checkpoint": self.key.name,
-            "series": self.key.series,
-            "step": self.key.step,
-            "fingerprint": self.fingerprint,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,30 +19,6 @@ class RunPair:
     split: Split
     baseline: StoredRun
     candidate: StoredRun
-
-
-def find_side(runs: Sequence[StoredRun], text: str) -> Side:
-    """The checkpoint that is meant, by name, path, series and step, series, or the start of its fingerprint.
-
-    Raises:
-        ConfigError: it matches none or several, or one whose folder was overwritten: several weights under one name.
-    """
-    by_weights = [run for run in runs if run.manifest.checkpoint.fingerprint.startswith(text)]
-    names = {run.manifest.checkpoint.name for run in runs}
-    if text not in names and by_weights and _FINGERPRINT.fullmatch(text):
-        found = by_weights
-        key = CheckpointKey.of(found[0].manifest)
-    else:
-        key = find_checkpoint({CheckpointKey.of(run.manifest) for run in runs}, runs, text)
-        found = [run for run in runs if CheckpointKey.of(run.manifest) == key]
-    fingerprints = sorted({run.manifest.checkpoint.fingerprint for run in found})
-    weights = [one for one in fingerprints if not one.startswith(IMPORTED)]
-    if len(weights) > 1:
-        raise ConfigError(
-            f"{text!r} stands for {len(weights)} checkpoints with different weights; name one by its fingerprint: "
-            f"{', '.join(one[:16] for one in weights)}"
-        )
-    return Side(key, (weights or fingerprints)[0], tuple(found))
 
 
 def pair_runs(
@@ -116,52 +45,6 @@ def pair_runs(
         check_settings(*chosen)
         pairs.append(RunPair(split, *chosen))
     return pairs, [*notes, *_unknown_settings(pairs)]
-
-
-def check_settings(baseline: StoredRun, candidate: StoredRun) -> None:
-    """Refuse two runs of a task whose scores do not mean the same.
-
-    What an imported run does not know is not held against it.
-
-    Raises:
-        ComparisonError: the message names each field that differs and what to do.
-    """
-    one, other = _settings(baseline), _settings(candidate)
-    different = [
-        field for field in _REMEDIES if one[field] != other[field] and UNKNOWN not in (one[field], other[field])
-    ]
-    if different:
-        what = "; ".join(
-            f"{field} (baseline {one[field]!r}, candidate {other[field]!r}): {_REMEDIES[field]}" for field in different
-        )
-        raise ComparisonError(f"the runs of {baseline.manifest.task} do not compare; they differ in {what}")
-
-
-def check_questions(baseline: StoredRun, candidate: StoredRun) -> str | None:
-    """Refuse runs that were not asked the same: the prompt (with its images) and the target of each common sample.
-
-    Returns:
-        A note where a run does not know its prompts, else None.
-
-    Raises:
-        ComparisonError: they differ; the message names a sample.
-    """
-    if baseline.run_id == candidate.run_id:
-        return None
-    columns = ("prompt_hash", "target")
-    one, other = (read_sample_facts(run, columns) for run in (baseline, candidate))
-    common = [sample_id for sample_id in one if sample_id in other]
-    for position, what in enumerate(("prompt", "target")):
-        both = [(key, one[key][position], other[key][position]) for key in common]
-        different = [key for key, a, b in both if a and b and a != b]
-        if different:
-            raise ComparisonError(
-                f"the runs of {baseline.manifest.task} differ in the {what} of {len(different):,} of {len(common):,} "
-                f"samples, such as {different[0]}: not the same questions; evaluate both on the same data"
-            )
-    if common and not all(one[key][0] and other[key][0] for key in common):
-        return f"{baseline.manifest.task}: a run does not know its prompts, so that they were not compared"
-    return None
 
 
 def _splits(baseline: Side, candidate: Side, tasks: str | None) -> tuple[list[Split], list[str]]:
@@ -193,21 +76,12 @@ def _one_run(side: Side, task: str, selects: Sequence[str]) -> StoredRun:
     return next(iter(one_run_each(runs).values()))
 
 
-def _settings(run: StoredRun) -> dict[str, object]:
-    """The fields that must agree; `UNKNOWN` for what an imported run does not know."""
-    manifest = run.manifest
-    values = {field: FIELDS[field](manifest) for field in _REMEDIES if field in FIELDS}
-    if manifest.checkpoint.fingerprint.startswith(IMPORTED):
-        values["backend"] = UNKNOWN
-    return values | {"n_rollouts": manifest.n_rollouts}
-
-
 def _unknown_settings(pairs: Iterable[RunPair]) -> list[str]:
     """A note for each task in which a field could not be compared."""
     notes = []
     for pair in pairs:
-        one, other = _settings(pair.baseline), _settings(pair.candidate)
-        unknown = [field for field in _REMEDIES if UNKNOWN in (one[field], other[field])]
+        one, other = settings_of(pair.baseline), settings_of(pair.candidate)
+        unknown = [field for field in REMEDIES if UNKNOWN in (one[field], other[field])]
         if unknown:
             notes.append(f"{pair.split.task}: an imported run does not know its {', '.join(unknown)}: not compared")
     return list(dict.fromkeys(notes))

@@ -10,9 +10,9 @@ from specs_eval.analysis.exploration import Exploration, ExplorationSpec, Measur
 from specs_eval.analysis.movement import Move, Movement, PlacedRun, check_same_samples, movements
 from specs_eval.analysis.positions import NOT_STORED, PositionBin, over_positions
 from specs_eval.analysis.samples import restrict
+from specs_eval.analysis.stored.reading import read_correctness, read_positions, stored_runs
+from specs_eval.analysis.stored.selection import CheckpointKey, check_comparable, several_runs
 from specs_eval.cli.chosen_runs import Choice, asked_splits, chosen_runs
-from specs_eval.cli.reading import read_correctness, read_positions, stored_runs
-from specs_eval.cli.selection import CheckpointKey, check_comparable, several_runs
 from specs_eval.errors import ComparisonError
 from specs_eval.splits import Split
 from specs_eval.store import StoredRun

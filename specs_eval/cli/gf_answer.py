@@ -13,10 +13,10 @@ from specs_eval.analysis.methods import all_pairs, compare_methods
 from specs_eval.analysis.resampling import Resampling
 from specs_eval.analysis.series import GeneralizationSeries
 from specs_eval.analysis.series_difference import SeriesDifference
+from specs_eval.analysis.stored.reading import stored_runs
+from specs_eval.analysis.stored.selection import check_series
 from specs_eval.cli.gf_final import FinalQuestion, answer_final
 from specs_eval.cli.gf_scores import Asked, read_scores
-from specs_eval.cli.reading import stored_runs
-from specs_eval.cli.selection import check_series
 from specs_eval.errors import ConfigError
 from specs_eval.splits import parse_split
 from specs_eval.store import StoredRun

@@ -14,9 +14,15 @@ from specs_eval.analysis.final_performance import (
 )
 from specs_eval.analysis.resampling import Resampling
 from specs_eval.analysis.series import GeneralizationPoint, GeneralizationSeries
+from specs_eval.analysis.stored.selection import (
+    CheckpointKey,
+    check_comparable,
+    check_complete,
+    one_run_each,
+    runs_of_task,
+)
 from specs_eval.cli.chosen_runs import common_samples
 from specs_eval.cli.gf_scores import Asked
-from specs_eval.cli.selection import CheckpointKey, check_comparable, check_complete, one_run_each, runs_of_task
 from specs_eval.cli.split_reading import Part, read_parts
 from specs_eval.errors import ConfigError
 from specs_eval.splits import Split, parse_splits

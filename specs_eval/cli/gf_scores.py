@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 from specs_eval.analysis.checkpoint_scores import CheckpointScores
 from specs_eval.analysis.samples import Rollouts
-from specs_eval.cli.chosen_runs import common_samples
-from specs_eval.cli.selection import (
+from specs_eval.analysis.stored.selection import (
     CheckpointKey,
     check_comparable,
     check_complete,
@@ -17,6 +16,7 @@ from specs_eval.cli.selection import (
     one_run_each,
     runs_of_task,
 )
+from specs_eval.cli.chosen_runs import common_samples
 from specs_eval.cli.split_reading import Part, check_disjoint, read_parts
 from specs_eval.errors import ComparisonError
 from specs_eval.splits import Split

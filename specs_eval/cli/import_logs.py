@@ -147,7 +147,7 @@ def _read(path: Path, options: ImportOptions) -> list[ImportedLog]:
 
 def _several(store: Any, logs: Sequence[ImportedLog]) -> list[str]:
     """A sentence for each checkpoint and task that has several runs now."""
-    from specs_eval.cli.selection import several_runs
+    from specs_eval.analysis.stored.selection import several_runs
 
     touched = {(log.checkpoint.name, log.task) for log in logs}
     runs = [run for run in store.runs() if (run.manifest.checkpoint.name, run.manifest.task) in touched]

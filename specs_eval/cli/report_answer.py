@@ -14,15 +14,15 @@ from specs_eval.analysis.report.content import Change, Content, Measurement, Pai
 from specs_eval.analysis.report.gf_section import gf_measurements
 from specs_eval.analysis.report.wording import checkpoint_label, signed
 from specs_eval.analysis.resampling import Resampling
+from specs_eval.analysis.stored.reading import stored_runs
+from specs_eval.analysis.stored.selection import CheckpointKey
 from specs_eval.analysis.stuck_series import stuck_gaps
 from specs_eval.cli.chosen_runs import Choice
 from specs_eval.cli.gf_answer import Question as GfQuestion
 from specs_eval.cli.gf_answer import answer_gf_of
-from specs_eval.cli.reading import stored_runs
 from specs_eval.cli.report_runs import ShownRuns, format_pairs, run_facts, shown_runs
 from specs_eval.cli.report_tasks import ComparedPair, TaskNumbers, measure_task
 from specs_eval.cli.report_training import training_curves
-from specs_eval.cli.selection import CheckpointKey
 from specs_eval.errors import SpecsEvalError
 
 

@@ -7,8 +7,15 @@ from dataclasses import dataclass
 
 from specs_eval.analysis.report.content import RunFacts
 from specs_eval.analysis.report.wording import counted, listed
+from specs_eval.analysis.stored.selection import (
+    CheckpointKey,
+    check_series,
+    find_base,
+    runs_of_task,
+    several_runs,
+    tasks_in,
+)
 from specs_eval.cli.chosen_runs import Choice
-from specs_eval.cli.selection import CheckpointKey, check_series, find_base, runs_of_task, several_runs, tasks_in
 from specs_eval.errors import ConfigError
 from specs_eval.records import RunManifest, SamplingRecord
 from specs_eval.splits import parse_splits

@@ -11,12 +11,12 @@ from typing import Any
 from specs_eval.analysis.report.embedding import MAX_TEXT, cut
 from specs_eval.analysis.report.samples import BrowserRollout, BrowserSample, Candidates
 from specs_eval.analysis.report.wording import checkpoint_label, listed
-from specs_eval.cli.reading import read_rows
+from specs_eval.analysis.stored.reading import read_rows
+from specs_eval.analysis.stored.selection import CheckpointKey
 from specs_eval.cli.report_answer import Answer
 from specs_eval.cli.report_pictures import Pictures, TaskPictures
 from specs_eval.cli.report_runs import Runs, ShownRuns
 from specs_eval.cli.report_tasks import TaskNumbers
-from specs_eval.cli.selection import CheckpointKey
 from specs_eval.records import SampleRecord
 
 MAX_SAMPLES = 3_000

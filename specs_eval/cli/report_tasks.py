@@ -16,6 +16,8 @@ from specs_eval.analysis.report.content import Measurement
 from specs_eval.analysis.resampling import Resampling
 from specs_eval.analysis.samples import Rollouts, SampleValues
 from specs_eval.analysis.statistics import summarize
+from specs_eval.analysis.stored.reading import metric_names, read_rollouts
+from specs_eval.analysis.stored.selection import CheckpointKey
 from specs_eval.analysis.stuck_series import (
     CheckpointRollouts,
     MeasuredSeries,
@@ -23,9 +25,7 @@ from specs_eval.analysis.stuck_series import (
     measure_series,
     stuck_series,
 )
-from specs_eval.cli.reading import metric_names, read_rollouts
 from specs_eval.cli.report_runs import Runs
-from specs_eval.cli.selection import CheckpointKey
 from specs_eval.errors import SpecsEvalError
 from specs_eval.splits import category_values, values_by_dimension
 

@@ -51,7 +51,7 @@ def results(
     """
     from specs_eval.cli.charts import results_console
     from specs_eval.cli.chosen_runs import Choice, asked_splits, chosen_runs
-    from specs_eval.cli.reading import stored_runs
+    from specs_eval.analysis.stored.reading import stored_runs
     from specs_eval.cli.run_summary import RunSummary, run_facts
 
     runs = stored_runs(store)

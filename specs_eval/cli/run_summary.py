@@ -11,7 +11,7 @@ import numpy as np
 from specs_eval.analysis.categories import CategoryMean, CategoryMeans
 from specs_eval.analysis.samples import Rollouts
 from specs_eval.analysis.statistics import Estimate, summarize
-from specs_eval.cli.reading import metric_names, read_rollouts
+from specs_eval.analysis.stored.reading import metric_names, read_rollouts
 from specs_eval.splits import Split, values_by_dimension
 from specs_eval.store import StoredRun
 from specs_eval.tasks.paper_tables import PaperTables, paper_tables

@@ -7,8 +7,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from specs_eval.analysis.samples import Rollouts, restrict
-from specs_eval.cli.reading import read_metric
-from specs_eval.cli.selection import CheckpointKey
+from specs_eval.analysis.stored.reading import read_metric
+from specs_eval.analysis.stored.selection import CheckpointKey
 from specs_eval.errors import ComparisonError, ConfigError
 from specs_eval.splits import Category, Split
 from specs_eval.store import StoredRun

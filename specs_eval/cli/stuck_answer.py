@@ -8,6 +8,8 @@ from pathlib import Path
 
 from specs_eval.analysis.resampling import Resampling
 from specs_eval.analysis.samples import Rollouts
+from specs_eval.analysis.stored.reading import read_correctness, read_targets, stored_runs
+from specs_eval.analysis.stored.selection import CheckpointKey, check_comparable, one_run_each
 from specs_eval.analysis.stuck_series import (
     CheckpointRollouts,
     MeasuredSeries,
@@ -19,8 +21,6 @@ from specs_eval.analysis.stuck_series import (
 )
 from specs_eval.analysis.stuckness import StuckRule
 from specs_eval.cli.chosen_runs import Choice, asked_splits, chosen_runs, common_samples
-from specs_eval.cli.reading import read_correctness, read_targets, stored_runs
-from specs_eval.cli.selection import CheckpointKey, check_comparable, one_run_each
 from specs_eval.errors import ComparisonError, ConfigError
 from specs_eval.splits import Split, parse_split
 from specs_eval.store import StoredRun

@@ -12,7 +12,7 @@ from stored_runs import FakeRun, write_run
 
 from specs_eval import load_runs
 from specs_eval.analysis.frames import rollouts_of
-from specs_eval.cli.reading import read_rollouts
+from specs_eval.analysis.stored.reading import read_rollouts
 from specs_eval.errors import ComparisonError, ConfigError
 
 

@@ -16,12 +16,12 @@ from rich.console import Console
 from stored_runs import FakeRun, write_run
 
 from specs_eval.analysis.pairs import pair_samples
+from specs_eval.analysis.stored.reading import read_metric
+from specs_eval.analysis.stored.sides import check_questions
 from specs_eval.cli import main
 from specs_eval.cli.compare import show
 from specs_eval.cli.compare_answer import Question, answer_compare
 from specs_eval.cli.compare_flips import excerpt
-from specs_eval.cli.compare_runs import check_questions
-from specs_eval.cli.reading import read_metric
 from specs_eval.errors import ComparisonError, SpecsEvalError
 from specs_eval.store import StoredRun
 from specs_eval.tables import rollout_table

@@ -14,7 +14,7 @@ from rich.console import Console
 from stored_runs import FakeRun, write_run
 
 from specs_eval.cli import main
-from specs_eval.cli.reading import _encoded, _floats, metric_names, read_rollouts, score_summaries
+from specs_eval.analysis.stored.reading import _encoded, _floats, metric_names, read_rollouts, score_summaries
 from specs_eval.cli.result_tables import ScoreRow, score_table
 from specs_eval.errors import StoreError
 

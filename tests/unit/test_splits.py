@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stored_runs import FakeRun, write_run
 
-from specs_eval.cli.reading import read_rollouts
+from specs_eval.analysis.stored.reading import read_rollouts
 from specs_eval.errors import ConfigError
 from specs_eval.splits import Condition, Split, category_values, parse_split, parse_splits, values_by_dimension
 

@@ -15,9 +15,9 @@ from specs_eval.analysis.pairs import pair_samples
 from specs_eval.analysis.resampling import Resampling, bootstrap_ratios
 from specs_eval.analysis.samples import Rollouts
 from specs_eval.analysis.statistics import Estimate, undefined
-from specs_eval.cli.compare_runs import Side, check_questions, check_settings
-from specs_eval.cli.reading import metric_names, read_rollouts
-from specs_eval.cli.selection import check_complete, one_run_each, runs_of_task
+from specs_eval.analysis.stored.reading import metric_names, read_rollouts
+from specs_eval.analysis.stored.selection import check_complete, one_run_each, runs_of_task
+from specs_eval.analysis.stored.sides import Side, check_questions, check_settings
 from specs_eval.errors import ComparisonError, ConfigError
 from specs_eval.policy import WITHOUT_BOUNDS, Gate, Policy
 from specs_eval.splits import Split, parse_split
@@ -59,7 +59,7 @@ def measure(gate: Gate, sides: Sides, policy: Policy, n_draws: int) -> Measured:
     levels = ErrorLevels(policy.alpha, policy.beta)
     resources = Resources(levels, Resampling(n_draws, levels.level, policy.seed))
     if gate.metric == "gf":
-        from specs_eval.cli.check_generalization import measure_factor
+        from specs_eval.analysis.checks.factors import measure_factor
 
         return measure_factor(gate, sides, resources)
     split = parse_split(gate.task or "")

@@ -9,14 +9,14 @@ import numpy as np
 
 from specs_eval.analysis.bound_tests import BoundTest, draws_test
 from specs_eval.analysis.checkpoint_scores import ROLES, CheckpointScores, Role, check_same_samples
+from specs_eval.analysis.checks.measures import Resources, Sides, find_run, sides_of
 from specs_eval.analysis.curve_draws import Reading, draw_curves
 from specs_eval.analysis.gates import Measured, bound_of
 from specs_eval.analysis.generalization import choose_gain, gain_over, generalization_factor
 from specs_eval.analysis.samples import Rollouts
 from specs_eval.analysis.statistics import Estimate, undefined
-from specs_eval.cli.check_measures import Resources, Sides, find_run, sides_of
-from specs_eval.cli.compare_runs import Side, check_questions, check_settings, find_side
-from specs_eval.cli.reading import metric_names, read_rollouts
+from specs_eval.analysis.stored.reading import metric_names, read_rollouts
+from specs_eval.analysis.stored.sides import Side, check_questions, check_settings, find_side
 from specs_eval.errors import ConfigError
 from specs_eval.policy import Gate
 from specs_eval.splits import Split, parse_split

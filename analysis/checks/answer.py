@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from specs_eval.analysis.checks.measures import Sides, measure
 from specs_eval.analysis.gates import verdicts
+from specs_eval.analysis.stored.reading import stored_runs
+from specs_eval.analysis.stored.sides import IMPORTED, Side, find_side
 from specs_eval.baselines import Pin, load_pins
-from specs_eval.cli.check_measures import Sides, measure
-from specs_eval.cli.compare_runs import IMPORTED, Side, find_side
-from specs_eval.cli.reading import stored_runs
 from specs_eval.errors import ComparisonError, ConfigError
 from specs_eval.policy import Policy
 from specs_eval.store import StoredRun

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from specs_eval.analysis.checks.factors import factor_of, scores_of
+from specs_eval.analysis.checks.measures import Sides, find_run, read_gate_values
 from specs_eval.analysis.curve_draws import Reading, draw_curves
 from specs_eval.analysis.exploration import Quantity, measure_run
 from specs_eval.analysis.gate_measures import UNSCORED
@@ -16,11 +18,9 @@ from specs_eval.analysis.generalization import choose_gain
 from specs_eval.analysis.multiplicity import holm
 from specs_eval.analysis.resampling import ClusterTotals, Resampling, bootstrap_ratios, share_totals
 from specs_eval.analysis.samples import FloatArray, Rollouts
+from specs_eval.analysis.stored.selection import CheckpointKey, check_series
+from specs_eval.analysis.stored.sides import Side, check_questions, check_settings, find_side
 from specs_eval.analysis.trajectory import ChangePoint, Trajectory, trajectory
-from specs_eval.cli.check_generalization import factor_of, scores_of
-from specs_eval.cli.check_measures import Sides, find_run, read_gate_values
-from specs_eval.cli.compare_runs import Side, check_questions, check_settings, find_side
-from specs_eval.cli.selection import CheckpointKey, check_series
 from specs_eval.errors import EXIT_PASS, EXIT_REGRESSION, ComparisonError
 from specs_eval.policy import WITHOUT_BOUNDS, Gate, Policy
 from specs_eval.splits import parse_split
