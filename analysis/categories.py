@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,6 +140,22 @@ class CategoryMeans:
             return undefined("no rollout was scored", part.n_unscored), len(names)
         tasks = tuple(str(name) for name in names)
         return summarize(SampleValues(tasks, tasks, means, part.n_rollouts, part.n_unscored), self._level), len(names)
+
+
+def pooled(parts: Sequence[Rollouts]) -> Rollouts:
+    """The rollouts of several tasks as those of one; samples of different parts are different samples.
+
+    Args:
+        parts: with categories; answers and token statistics are left out.
+    """
+    starts = np.cumsum([0, *(len(part.sample_ids) for part in parts)])
+    return Rollouts(
+        sample_ids=tuple(f"{place}/{name}" for place, part in enumerate(parts) for name in part.sample_ids),
+        clusters=tuple(f"{place}/{name}" for place, part in enumerate(parts) for name in part.clusters),
+        samples=np.concatenate([part.samples + start for part, start in zip(parts, starts, strict=False)]),
+        values=np.concatenate([part.values for part in parts]),
+        categories=tuple(category for part in parts for category in part.categories),
+    )
 
 
 def task_means(values: FloatArray, tasks: IntArray, n_tasks: int) -> FloatArray:

@@ -28,6 +28,8 @@ class PaperTables:
     """All that its papers break scores down by, in their order."""
     macro_over: str | None = None
     """Dimension that names tasks, where the published score is the mean over tasks."""
+    parts: tuple[str, ...] = ()
+    """Tasks that make up the benchmark together, where its overall score is published too."""
 
     def order(self, dimension: str) -> tuple[str, ...]:
         """The values of a dimension in the paper's order, as far as it has one."""
@@ -89,6 +91,7 @@ _MEGABENCH = PaperTables(
     ),
     dimensions=("app", "skills", "input_format", "output_format", "input_num", "task"),
     macro_over="task",
+    parts=("megabench", "megabench_open"),
 )
 
 _BY_NAME = {"mathvista": _MATHVISTA, "mmmu": _MMMU, "megabench": _MEGABENCH}

@@ -11,7 +11,7 @@ from rich.text import Text
 from specs_eval.analysis.categories import CategoryMean
 from specs_eval.cli.cells import fitting, name_cell, percent_cell, result_table, unscored_cells, value_cell
 from specs_eval.cli.charts import printable
-from specs_eval.cli.run_summary import COVERAGE, RunSummary
+from specs_eval.cli.run_summary import COVERAGE, PooledMean, RunSummary
 from specs_eval.tasks.paper_tables import PaperTable
 
 _LEGEND = {
@@ -85,6 +85,29 @@ def _headline(paper: PaperTable, summaries: Sequence[RunSummary], console: Conso
                 for one in shown
             ]
             table.add_row(*map(name_cell, names), *cells)
+        return table
+
+    return fitting(build, console)
+
+
+def pooled_table(means: Sequence[PooledMean], console: Console) -> Table | None:
+    """The overall score of benchmarks that consist of several tasks; None where no checkpoint ran all of them."""
+    if not means:
+        return None
+
+    def build(compact: bool) -> Table:
+        table = result_table(console, ["Checkpoint", "Benchmark"], ["Macro %", "Micro %", "Tasks", "n", "Coverage %"])
+        for one in means:
+            mean = one.mean
+            table.add_row(
+                name_cell(one.checkpoint),
+                name_cell(" + ".join(one.tasks)),
+                percent_cell(mean.macro, compact),
+                percent_cell(mean.micro, compact),
+                Text(f"{mean.n_tasks:,}"),
+                Text(f"{mean.n_samples:,}"),
+                _share(mean.coverage),
+            )
         return table
 
     return fitting(build, console)

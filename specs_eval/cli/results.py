@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -49,20 +49,32 @@ def results(
     specs-eval results --tasks mmmu,megabench
     specs-eval results --tasks easyvqa --categories
     """
+    from specs_eval.analysis.stored.reading import stored_runs
     from specs_eval.cli.charts import results_console
     from specs_eval.cli.chosen_runs import Choice, asked_splits, chosen_runs
-    from specs_eval.analysis.stored.reading import stored_runs
-    from specs_eval.cli.run_summary import RunSummary, run_facts
+    from specs_eval.cli.run_summary import RunSummary
 
     runs = stored_runs(store)
     choice = Choice(series, selects, allow_incomplete)
     chosen = chosen_runs(runs, asked_splits(runs, task_list), choice)
     summaries = [RunSummary(run, split, level) for split, kept in chosen.items() for run in kept]
     if as_json:
-        facts = [run_facts(summary, everything=categories) for summary in summaries]
-        click.echo(json.dumps({"runs": facts}, indent=2, allow_nan=False))
+        facts = results_facts(summaries, everything=categories, level=level)
+        click.echo(json.dumps(facts, indent=2, allow_nan=False))
         return
     show_summaries(summaries, results_console(), categories=categories, level=level)
+
+
+def results_facts(
+    summaries: Sequence[RunSummary], *, everything: bool = False, level: float = 0.95
+) -> dict[str, list[dict[str, Any]]]:
+    """Runs, and benchmarks over several of them, as plain JSON types."""
+    from specs_eval.cli.run_summary import pooled_means, run_facts
+
+    return {
+        "runs": [run_facts(summary, everything=everything) for summary in summaries],
+        "benchmarks": [mean.to_dict() for mean in pooled_means(summaries, level)],
+    }
 
 
 def show_summaries(
@@ -71,9 +83,10 @@ def show_summaries(
     """Score table, answers and coverage, the papers' tables; with `categories` each run by everything."""
     from rich.text import Text
 
-    from specs_eval.cli.category_tables import answers_table, category_tables, headline_tables
+    from specs_eval.cli.category_tables import answers_table, category_tables, headline_tables, pooled_table
     from specs_eval.cli.charts import printable
     from specs_eval.cli.result_tables import ScoreRow, score_table
+    from specs_eval.cli.run_summary import pooled_means
 
     if not summaries:
         return
@@ -93,6 +106,11 @@ def show_summaries(
         console.print()
         console.print(Text(f"{title}, %", "bold"))
         console.print(table)
+    overall = pooled_table(pooled_means(summaries, level), console)
+    if overall is not None:
+        console.print()
+        console.print(Text("Whole benchmarks", "bold"))
+        console.print(overall)
     for summary in summaries if categories else ():
         for metric in summary.tabulated:
             for dimension, table in category_tables(summary, metric, console):

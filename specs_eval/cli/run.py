@@ -184,13 +184,13 @@ def exit_code(evaluation: Evaluation, max_unscored: float) -> int:
 def show(evaluation: Evaluation, *, as_json: bool, categories: bool = False) -> None:
     """Results on stdout: tables, or JSON."""
     from specs_eval.cli.charts import results_console
-    from specs_eval.cli.results import show_summaries
-    from specs_eval.cli.run_summary import RunSummary, run_facts
+    from specs_eval.cli.results import results_facts, show_summaries
+    from specs_eval.cli.run_summary import RunSummary
 
     summaries = [RunSummary(run) for run in evaluation.runs]
     if as_json:
-        runs = [run_facts(summary, everything=categories) for summary in summaries]
-        click.echo(json.dumps({"runs": runs, "problems": evaluation.problems}, indent=2, allow_nan=False))
+        facts = {**results_facts(summaries, everything=categories), "problems": evaluation.problems}
+        click.echo(json.dumps(facts, indent=2, allow_nan=False))
         return
     show_summaries(summaries, results_console(), categories=categories)
     for problem in evaluation.problems:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from specs_eval.analysis.categories import CategoryMean, CategoryMeans
-from specs_eval.analysis.samples import Rollouts
+from specs_eval.analysis.categories import CategoryMean, CategoryMeans, pooled
+from specs_eval.analysis.samples import FloatArray, Rollouts
 from specs_eval.analysis.statistics import Estimate, summarize
 from specs_eval.analysis.stored.reading import metric_names, read_rollouts
+from specs_eval.analysis.stored.selection import CheckpointKey
 from specs_eval.splits import Split, values_by_dimension
 from specs_eval.store import StoredRun
 from specs_eval.tasks.paper_tables import PaperTables, paper_tables
@@ -107,14 +109,16 @@ class RunSummary:
     def _score(self) -> Rollouts:
         return self._rollouts["score"]
 
+    def parts_for(self, metric: str) -> tuple[Rollouts, FloatArray | None]:
+        """The rollouts of a metric, and the share of its fields that each was scored on."""
+        fields = self._rollouts.get(COVERAGE)
+        return self._rollouts[metric], None if fields is None else fields.values
+
     def _means(self, metric: str) -> CategoryMeans:
         if metric not in self._cached:
-            fields = self._rollouts.get(COVERAGE)
+            rollouts, fields = self.parts_for(metric)
             self._cached[metric] = CategoryMeans(
-                self._rollouts[metric],
-                macro_over=self._macro_over,
-                field_coverage=None if fields is None else fields.values,
-                level=self._level,
+                rollouts, macro_over=self.macro_over, field_coverage=fields, level=self._level
             )
         return self._cached[metric]
 
@@ -123,11 +127,46 @@ class RunSummary:
         return {}
 
     @property
-    def _macro_over(self) -> str | None:
+    def macro_over(self) -> str | None:
         """The dimension that names tasks, where all samples have it (imported runs may not)."""
         dimension = None if self.paper is None else self.paper.macro_over
         has = dimension is not None and all(category.get(dimension) for category in self._score.categories)
         return dimension if has else None
+
+
+@dataclass(frozen=True, slots=True)
+class PooledMean:
+    """A benchmark that consists of several tasks, over all of them."""
+
+    checkpoint: str
+    tasks: tuple[str, ...]
+    mean: CategoryMean
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {"checkpoint": self.checkpoint, "tasks": list(self.tasks), **self.mean.to_dict()}
+
+
+def pooled_means(summaries: Sequence[RunSummary], level: float = 0.95) -> list[PooledMean]:
+    """The overall score of each checkpoint that ran all parts of a benchmark, each once."""
+    found: dict[tuple[CheckpointKey, tuple[str, ...]], list[RunSummary]] = {}
+    for summary in summaries:
+        parts = summary.paper.parts if summary.paper and summary.macro_over else ()
+        if str(summary.split) in parts:
+            found.setdefault((CheckpointKey.of(summary.run.manifest), parts), []).append(summary)
+    means = []
+    for (key, parts), members in found.items():
+        if sorted(str(one.split) for one in members) == sorted(parts):
+            read = [one.parts_for("score") for one in members]
+            shares = [np.ones(len(one.values)) if fields is None else fields for one, fields in read]
+            whole = CategoryMeans(
+                pooled([one for one, _ in read]),
+                macro_over=members[0].macro_over,
+                field_coverage=np.concatenate(shares),
+                level=level,
+            )
+            means.append(PooledMean(key.name, parts, whole.overall()))
+    return means
 
 
 def run_facts(summary: RunSummary, *, everything: bool = False) -> dict[str, Any]:

@@ -114,7 +114,8 @@ def test_mmmu_by_domain_and_subject_with_chance_credit(tmp_path: Path) -> None:
 def write_megabench(root: Path, task: str = "megabench") -> list[str]:
     """Three tasks of different sizes: 4 queries right, 1 wrong, 1 half right and 1 unscored."""
     kind = "rule" if task == "megabench" else "llm"
-    names = [name for name, card in task_cards().items() if card.kind == kind and "Coding" in card.keywords["app"]][:3]
+    app = "Coding" if kind == "rule" else "Perception"
+    names = [name for name, card in task_cards().items() if card.kind == kind and app in card.keywords["app"]][:3]
     queries = [names[0]] * 4 + [names[1]] + [names[2]] * 2
     categories = [
         {"task": name, "kind": kind}
@@ -144,6 +145,18 @@ def test_megabench_headline_is_the_mean_over_tasks(tmp_path: Path) -> None:
 def test_open_megabench_tasks_by_application_too(tmp_path: Path) -> None:
     write_run(tmp_path, FakeRun("megabench_open", column([1.0]), categories=[{"task": "t", "app": "Perception"}]))
     assert "MEGA-Bench by application" in results(tmp_path)
+
+
+def test_core_and_open_together_are_the_whole_benchmark(tmp_path: Path) -> None:
+    write_megabench(tmp_path)
+    assert "Whole benchmarks" not in results(tmp_path) and facts(tmp_path)["benchmarks"] == []
+    write_megabench(tmp_path, "megabench_open")
+    text = results(tmp_path).partition("Whole benchmarks")[2]
+    cells = row_of(text, "dpo/checkpoint-5 megabench + megabench_open")
+    assert cells[0] == "50.0" and cells[-3:] == ["6", "14", "78.6"]
+    (whole,) = facts(tmp_path)["benchmarks"]
+    assert whole["macro"]["value"] == 0.5 and whole["micro"]["value"] == 0.75
+    assert (whole["n_tasks"], whole["n_samples"], whole["macro"]["n_samples"]) == (6, 14, 6)
 
 
 def test_an_imported_run_without_task_names_has_no_macro_mean(tmp_path: Path) -> None:
