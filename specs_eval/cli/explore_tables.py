@@ -102,7 +102,7 @@ def rbf_table(rows: Sequence[ExplorationRow], console: Console) -> Table | None:
 def position_table(rows: Sequence[tuple[str, Sequence[PositionBin]]], console: Console) -> Table:
     """Entropy and nucleus size in bins of positions, a row a run and quantity; the last bin ends with the longest response."""
     longest = max((bins for _, bins in rows), key=len)
-    headings = [str(one.first) if one.first == one.last else f"{one.first}-{2 * one.first - 1}" for one in longest]
+    headings = ["1" if one.first == 1 else f"{one.first}-{2 * one.first - 1}" for one in longest]
     table = result_table(console, ["Checkpoint", "At position"], headings)
     for label, bins in rows:
         for what, numbers in (

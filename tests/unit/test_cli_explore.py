@@ -13,8 +13,9 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 from stored_runs import FakeRun, write_run
 
-from specs_eval.cli import main
 from specs_eval.analysis.stored.reading import _encoded, _floats, metric_names, read_rollouts, score_summaries
+from specs_eval.cli import main
+from specs_eval.cli.charts import sparkline
 from specs_eval.cli.result_tables import ScoreRow, score_table
 from specs_eval.errors import StoreError
 
@@ -132,6 +133,9 @@ def test_runs_that_look_the_same_are_told_apart(tmp_path: Path) -> None:
         (("--k", "two"), 2, "whole numbers"),
         (("--k", "0"), 2, "numbers from 1 on"),
         (("--threshold", "nan"), 2, "threshold"),
+        (("--rbf-samples", "1"), 2, "--rbf-samples takes numbers from 2 on"),
+        (("--tasks", f"{TASK}[format=json]"), 2, "has no dimension"),
+        (("--tasks", f"{TASK}[format"), 2, "write TASK or TASK[DIMENSION=VALUE]"),
     ],
 )
 def test_wrong_questions(tmp_path: Path, arguments: tuple[str, ...], code: int, message: str) -> None:
@@ -187,3 +191,88 @@ def test_score_table_of_a_run(tmp_path: Path, complete: bool) -> None:
         console.print(score_table(rows, console))
     text = capture.get()
     assert "score %" in text and "accuracy %" in text and "30 x 4" in text and "Unscored" in text
+
+
+def test_movement_along_a_series(tmp_path: Path) -> None:
+    for step in (5, 10, 15):
+        write_run(tmp_path, full_run(f"dpo/checkpoint-{step}", n=30 + step // 15, seed=0))
+    write_run(tmp_path, full_run("base"))
+    facts = facts_of(explore(tmp_path, "--json"))
+    assert facts["movements"] == [], "30 and 31 samples"
+    (note,) = (text for text in facts["notes"] if "no movement" in text)
+    assert "(30 and 31, 30 in common)" in note and "--allow-incomplete" in note
+    (found,) = facts_of(explore(tmp_path, "--allow-incomplete", "--json"))["movements"]
+    assert (found["first_step"], found["last_step"], found["k"], found["n_samples"]) == (5, 15, 4, 30)
+    changes = {one["quantity"]: one for one in found["changes"]}
+    for one in changes.values():
+        change = one["last"]["value"] - one["first"]["value"]
+        assert one["difference"]["value"] == pytest.approx(change), one["quantity"]
+        assert one["difference"]["interval"]["n_draws"] == 200
+    shown = explore(tmp_path, "--allow-incomplete").output
+    for text in ("dpo/checkpoint-5 to dpo/checkpoint-15, 30 samples", "Course", "Change", "pass@4 %", "1 pass@1 %"):
+        assert text in shown, text
+
+
+def test_movement_needs_runs_that_compare(tmp_path: Path) -> None:
+    write_run(tmp_path, full_run("dpo/checkpoint-5"))
+    write_run(tmp_path, full_run("dpo/checkpoint-15", temperature=0.5))
+    facts = facts_of(explore(tmp_path, "--json"))
+    assert len(facts["runs"]) == 2 and facts["movements"] == []
+    assert any("no movement of dpo" in note and "temperature (0.5 or 1.0)" in note for note in facts["notes"])
+    write_run(tmp_path, full_run("dpo/checkpoint-15", seed=3))
+    assert facts_of(explore(tmp_path, "--json"))["movements"] == [], "two runs of one checkpoint"
+
+
+def test_parts_of_a_task(tmp_path: Path) -> None:
+    categories = [{"format": "json" if i % 3 else "boxed"} for i in range(30)]
+    run = full_run(categories=categories)
+    write_run(tmp_path, run)
+    runs = facts_of(explore(tmp_path, "--tasks", f"{TASK}[format=json],formats_ood", "--json"))["runs"]
+    assert [one["task"] for one in runs] == [f"{TASK}[format=json]", TASK]
+    inside = np.arange(30) % 3 > 0
+    assert runs[0]["n_samples"] == 20 and runs[1]["n_samples"] == 30
+    assert runs[0]["at_k"][0]["pass_at_k"]["value"] == pytest.approx(run.metrics["accuracy"][inside].mean())
+    assert run.n_tokens is not None and run.nucleus is not None
+    expected = np.average(run.nucleus[inside], weights=run.n_tokens[inside])
+    assert runs[0]["rbf"]["value"] == pytest.approx(expected)
+
+
+def test_rbf_at_sample_counts(tmp_path: Path) -> None:
+    write_run(tmp_path, full_run(n=130, k=2))
+    (found,) = facts_of(explore(tmp_path, "--json"))["runs"]
+    assert [one["n_samples"] for one in found["rbf_at"]] == [120]
+    assert found["rbf_at"][0]["rbf"]["interval"]["method"] == "m-out-of-n bootstrap"
+    assert "RBF@120" in explore(tmp_path).output
+    facts = facts_of(explore(tmp_path, "--rbf-samples", "10,240", "--json"))
+    assert [one["rbf"]["value"] is None for one in facts["runs"][0]["rbf_at"]] == [False, True]
+    assert any("no RBF@240: the run has 130 samples" in note for note in facts["notes"])
+
+
+def test_over_position(tmp_path: Path) -> None:
+    bare = explore(full_store(tmp_path / "bare", None), "--over-position")
+    assert bare.exit_code == 0 and "nothing over position" in bare.output and "run --per-position" in bare.output
+    lists = [[[0.5] * (j + 1) if i else None for j in range(2)] for i in range(3)]
+    store = full_store(tmp_path / "stored", lists)
+    assert facts_of(explore(store, "--json"))["runs"][0]["positions"] == [], "not asked for"
+    (found,) = facts_of(explore(store, "--over-position", "--json"))["runs"]
+    assert [(one["first"], one["last"], one["n_positions"], one["n_rollouts"]) for one in found["positions"]] == [
+        (1, 1, 4, 4), (2, 2, 2, 2),
+    ]  # fmt: skip
+    assert found["positions"][0]["entropy"]["value"] == 0.5 and found["positions"][1]["nucleus"]["value"] == 3
+    shown = explore(store, "--over-position").output
+    assert "At position" in shown and "2-3" in shown
+    part = facts_of(explore(store, "--tasks", "plain[half=b]", "--over-position", "--json"))["runs"][0]
+    assert part["positions"][0]["n_positions"] == 2
+
+
+def full_store(store: Path, lists: Any) -> Path:
+    sizes = None if lists is None else [[one and [3] * len(one) for one in row] for row in lists]
+    categories = [{"half": half} for half in "aab"]
+    run = FakeRun("plain", np.ones((3, 2)), entropies=lists, nucleus_sizes=sizes, categories=categories)
+    write_run(store, run)
+    return store
+
+
+def test_a_course_in_one_line() -> None:
+    assert sparkline([0.0, 0.5, None, 1.0]) == "▁▅ █" and sparkline([0.0, 1.0], unicode=False) == "18"
+    assert sparkline([2.0, 2.0]) == "▄▄" and sparkline([]) == "" and sparkline([None]) == " "

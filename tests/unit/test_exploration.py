@@ -12,12 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specs_eval.analysis.exploration import MORE_ROLLOUTS, explore
+from specs_eval.analysis.exploration import MORE_ROLLOUTS, ExplorationSpec, describe_runs, explore, measure_run
+from specs_eval.analysis.movement import PlacedRun, movement
+from specs_eval.analysis.positions import PositionStatistics, over_positions
 from specs_eval.analysis.resampling import Resampling
 from specs_eval.analysis.samples import Rollouts
 from specs_eval.analysis.solving import default_ks, pass_at_k
-from specs_eval.analysis.votes import count_answers, distinct_answers, effective_answers, majority_at_k
-from specs_eval.errors import ConfigError
+from specs_eval.analysis.statistics import Estimate
+from specs_eval.analysis.votes import count_answers, distinct_answers, effective_answers, majorities, majority_at_k
+from specs_eval.errors import ComparisonError, ConfigError
 
 QUICK = Resampling(200)
 
@@ -201,3 +204,170 @@ def test_order_of_rollouts_changes_nothing(rows: list[tuple[int, int, int]]) -> 
         return [value for one in found.at_k for value in (one.pass_at_k.value, one.majority.value)]
 
     assert run(rows) == pytest.approx(run(rows[::-1]), nan_ok=True)
+
+
+@given(st.lists(st.lists(st.integers(-1, 2), min_size=1, max_size=6), min_size=1, max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_samples_with_the_same_votes_are_counted_once_and_rightly(answers: list[list[int]]) -> None:
+    """Every sample alone and all at once agree, whatever order the rollouts come in."""
+    values = [[float(answer == 1) for answer in row] for row in answers]
+    rollouts = rollouts_of(values, answers)
+    together = majorities(count_answers(rollouts, rollouts.values), (1, 2, 6))
+    for i, (row, right) in enumerate(zip(answers, values, strict=True)):
+        alone = rollouts_of([right[::-1]], [row[::-1]])
+        counted = count_answers(alone, alone.values)
+        for j, k in enumerate((1, 2, 6)):
+            expected = majority_at_k(counted, k)[0]
+            assert together[j, i] == pytest.approx(expected, nan_ok=True)
+            assert math.isnan(expected) == (k > len(row))
+            if k <= len(row):
+                assert expected == pytest.approx(float(naive_majority(row, {1: 1.0}, k)))
+
+
+def test_many_runs_at_once_are_what_each_is_alone() -> None:
+    generator = np.random.default_rng(3)
+    runs = []
+    for n in (12, 12, 7):
+        tokens, nucleus = generator.integers(1, 9, 3 * n).astype(float), 1 + generator.random(3 * n)
+        values = generator.integers(0, 2, (n, 3)).astype(float).tolist()
+        answers = generator.integers(0, 3, (n, 3)).tolist()
+        runs.append(rollouts_of(values, answers, n_tokens=tokens, nucleus=nucleus, entropy=nucleus))
+    spec = ExplorationSpec(rbf_samples=(5,), resampling=QUICK)
+    together = describe_runs([measure_run(one) for one in runs], spec)
+    alone = [explore(one, rbf_samples=(5,), resampling=QUICK) for one in runs]
+    for one, other in zip(together, alone, strict=True):
+        assert one.at_k == other.at_k
+        for name in ("rbf", "entropy", "distinct", "effective"):
+            assert_same(getattr(one, name), getattr(other, name))
+        assert_same(one.rbf_at[0].rbf, other.rbf_at[0].rbf)
+
+
+def assert_same(one: Estimate, other: Estimate) -> None:
+    """Equal but for the last digits, in which sums of another shape may differ."""
+    assert one.interval is not None and other.interval is not None
+    assert one.value == pytest.approx(other.value, rel=1e-12)
+    assert (one.interval.low, one.interval.high) == pytest.approx((other.interval.low, other.interval.high), rel=1e-12)
+    assert (one.n_samples, one.n_clusters, one.n_unscored) == (other.n_samples, other.n_clusters, other.n_unscored)
+
+
+def nucleus_run(n: int, seed: int = 1, members: int = 1) -> Rollouts:
+    """n samples in clusters, each of one rollout."""
+    generator = np.random.default_rng(seed)
+    ids = tuple(f"s{i}" for i in range(n))
+    clusters = tuple(f"g{i // members}" for i in range(n))
+    tokens, nucleus = generator.integers(5, 50, n).astype(float), 1 + generator.gamma(2, 1, n)
+    return Rollouts(ids, clusters, np.arange(n), np.ones(n), None, tokens, nucleus, nucleus)
+
+
+def test_rbf_at_sample_counts_is_the_sampling_distribution_of_smaller_runs() -> None:
+    run = nucleus_run(600)
+    found = explore(run, rbf_samples=(30, 120, 600), resampling=Resampling(2000)).rbf_at
+    assert [one.n_samples for one in found] == [30, 120, 600]
+    assert run.n_tokens is not None and run.nucleus is not None
+    generator = np.random.default_rng(8)
+    for one in found:
+        picks = generator.integers(0, 600, (4000, one.n_samples))
+        naive = (run.n_tokens * run.nucleus)[picks].sum(axis=1) / run.n_tokens[picks].sum(axis=1)
+        interval = one.rbf.interval
+        assert interval is not None and interval.method == "m-out-of-n bootstrap"
+        assert one.rbf.value == pytest.approx(naive.mean(), rel=0.01)
+        spread = naive.std()
+        assert (interval.low, interval.high) == pytest.approx(np.quantile(naive, [0.025, 0.975]), abs=0.25 * spread)
+        assert one.rbf.stderr == pytest.approx(spread, rel=0.1)
+    widths = [one.rbf.interval.high - one.rbf.interval.low for one in found if one.rbf.interval is not None]
+    assert widths[0] > 1.6 * widths[1] > 2.4 * widths[2]
+
+
+def test_rbf_at_sample_counts_draws_clusters_and_says_what_it_cannot() -> None:
+    grouped = explore(nucleus_run(200, members=4), resampling=QUICK)
+    assert [one.n_samples for one in grouped.rbf_at] == [120], "the default: of 120, 240 and 480 those that there are"
+    assert grouped.rbf_at[0].rbf.n_clusters == 30
+    few = explore(nucleus_run(200), rbf_samples=(120, 240), resampling=QUICK).rbf_at
+    assert few[1].rbf.value is None and "200 samples with token statistics, fewer than 240" in str(few[1].rbf.reason)
+    bare = explore(rollouts_of([[1.0], [0.0]]), rbf_samples=(2,)).rbf_at
+    assert bare[0].rbf.value is None and explore(rollouts_of([[1.0]])).rbf_at == ()
+    same = Rollouts(("a", "b"), ("a", "b"), np.arange(2), np.ones(2), None, np.ones(2), np.ones(2), np.full(2, 1.5))
+    flat = explore(same, rbf_samples=(2,), resampling=QUICK).rbf_at[0].rbf
+    assert flat.value == 1.5 and flat.interval is None and "same value" in str(flat.reason)
+    with pytest.raises(ConfigError, match="2 samples"):
+        explore(rollouts_of([[1.0]]), rbf_samples=(1,))
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=8), st.integers(0, 5))
+@settings(max_examples=50, deadline=None)
+def test_over_positions_against_loops(lengths: list[int], seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    samples = generator.integers(0, 3, len(lengths))
+    entropies = [generator.random(n) for n in lengths]
+    sizes = [generator.integers(1, 9, n) for n in lengths]
+    flat = [np.concatenate([np.zeros(0), *lists]).astype(float) for lists in (entropies, sizes)]
+    statistics = PositionStatistics(("a", "b", "c"), samples, np.array(lengths, dtype=np.int64), *flat)
+    found = over_positions(statistics, QUICK)
+    assert len(found) == max(lengths).bit_length()
+    assert sum(one.n_positions for one in found) == sum(lengths)
+    for one in found:
+        inside = [
+            (float(entropies[r][p]), float(sizes[r][p]))
+            for r, n in enumerate(lengths)
+            for p in range(n)
+            if one.first <= p + 1 <= one.last
+        ]
+        assert one.n_positions == len(inside) and one.n_rollouts == sum(n >= one.first for n in lengths)
+        assert one.entropy.value == pytest.approx(np.mean([pair[0] for pair in inside]))
+        assert one.nucleus.value == pytest.approx(np.mean([pair[1] for pair in inside]))
+    assert all(later.first == earlier.last + 1 for earlier, later in itertools.pairwise(found))
+
+
+def placed(name: str, rollouts: Rollouts) -> PlacedRun:
+    return PlacedRun(name, None, measure_run(rollouts))
+
+
+def test_movement_is_last_minus_first_on_the_same_samples() -> None:
+    first = rollouts_of([[1, 0], [0, 0], [1, 1], [0, 0]], [[1, 0], [2, 3], [1, 1], [0, 0]])
+    last = rollouts_of([[1, 1], [1, 0], [1, 1], [0, 0]], [[1, 1], [1, 3], [1, 1], [0, 2]])
+    found = movement("s", "t", placed("a", first), placed("b", last), QUICK)
+    changes = {one.quantity: one for one in found.changes}
+    assert list(changes) == ["pass_at_1", "pass_at_n", "unsolvable_at_n", "rbf", "entropy", "distinct", "effective"]
+    assert (found.k, found.n_samples, found.first, found.last) == (2, 4, "a", "b")
+    assert changes["pass_at_1"].difference.value == pytest.approx(5 / 8 - 3 / 8)
+    assert changes["pass_at_n"].difference.value == pytest.approx(0.25)
+    assert changes["unsolvable_at_n"].difference.value == pytest.approx(-0.25)
+    many, rest = changes["pass_at_n"].difference.interval, changes["unsolvable_at_n"].difference.interval
+    assert many is not None and rest is not None and (rest.low, rest.high) == (-many.high, -many.low)
+    assert changes["distinct"].difference.value == pytest.approx(6 / 4 - 6 / 4)
+    assert changes["rbf"].difference.value is None and "--backend hf" in str(changes["rbf"].difference.reason)
+    back = movement("s", "t", placed("b", last), placed("a", first), QUICK)
+    assert back.changes[0].difference.value == pytest.approx(-0.25)
+    assert found.to_dict()["changes"][0]["first"]["value"] == 0.375
+
+
+def test_movement_with_other_rollouts_other_samples_and_nothing_scored() -> None:
+    two, three = rollouts_of([[1, 0], [0, 0]], [[1, 0], [2, 3]]), rollouts_of([[1] * 3] * 2, [[1] * 3] * 2)
+    found = {one.quantity: one for one in movement("s", "t", placed("a", two), placed("b", three), QUICK).changes}
+    assert found["pass_at_n"].last.value == 1 and found["pass_at_n"].difference.value == pytest.approx(0.5)
+    assert "same --rollouts" in " ".join(str(found["distinct"].difference.reason).split())
+    lost = rollouts_of([[math.nan], [math.nan]], [[-1], [-1]])
+    gone = movement("s", "t", placed("a", lost), placed("b", lost), QUICK)
+    assert gone.k == 0 and all(one.difference.value is None and one.difference.reason for one in gone.changes)
+    with pytest.raises(ComparisonError, match="different samples"):
+        movement("s", "t", placed("a", two), placed("b", rollouts_of([[1, 0]])), QUICK)
+
+
+@pytest.mark.slow
+def test_rbf_change_intervals_cover_as_often_as_they_say() -> None:
+    """Two checkpoints on the same questions, whose branching depends on the question."""
+    generator = np.random.default_rng(21)
+    n, covered = 120, 0
+    ids = tuple(f"s{i}" for i in range(n))
+    for _ in range(2000):
+        question = generator.gamma(4, 0.25, n)
+        runs = []
+        for factor in (1.0, 0.8):
+            tokens = generator.integers(20, 200, n).astype(float)
+            nucleus = 1 + factor * question * generator.gamma(8, 1 / 8, n)
+            runs.append(Rollouts(ids, ids, np.arange(n), np.ones(n), None, tokens, nucleus, nucleus))
+        found = movement("s", "t", placed("a", runs[0]), placed("b", runs[1]), Resampling(500))
+        interval = next(one for one in found.changes if one.quantity == "rbf").difference.interval
+        assert interval is not None
+        covered += interval.low <= -0.2 <= interval.high
+    assert 0.93 <= covered / 2000 <= 0.97
