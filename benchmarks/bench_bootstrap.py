@@ -4,8 +4,8 @@
 
 All three resample the same questions, each with all its samples, for two checkpoints in and out of distribution, and give
 the 95 % interval of the difference of GF. Ours adds pseudo-observations, so its ends agree with the others to the error of
-the draws and not to the digit (all are printed). Use one thread (OMP_NUM_THREADS=1); ours is the best of five, the loops
-run once.
+the draws and not to the digit (all are printed). CPU seconds; use one thread (OMP_NUM_THREADS=1). Ours is the best of five,
+the loops run once.
 """
 
 from __future__ import annotations
@@ -82,12 +82,12 @@ def _samples(role: Role) -> SampleValues:
 
 
 def timed(run: Callable[[], Ends], repeats: int = 1) -> tuple[float, Ends]:
-    """Seconds of the fastest, and what it found."""
+    """CPU seconds of the fastest, and what it found."""
     best, found = float("inf"), (0.0, 0.0)
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         found = run()
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     return best, found
 
 
