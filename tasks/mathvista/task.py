@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Split = Literal["testmini", "test"]
 
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 NO_GOLD = "the answers of this split are not public"
 _CATEGORIES = ("category", "task", "context", "grade", "source", "language")
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Subset = Literal["core", "open", "core_single_image", "open_single_image"]
 
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 _PLACEHOLDER = re.compile(r"(<image>|<video>)")
 _TEXT_COLUMNS = ("task_description", "example_text", "query_text")
 _MEDIA_COLUMNS = ("global_media", "example_media", "query_media")

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 Split = Literal["validation", "dev", "test"]
 ProSetting = Literal["standard", "standard4", "vision"]
 
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 NO_GOLD = "the answers of this split are not public"
 _NO_ANSWER_MARKS = ("", "?")
 """How the hub marks answers that are not public."""

@@ -68,7 +68,7 @@ def test_responses_are_judged_and_the_runs_say_so(data: Path, server: JudgeServe
     result = run(data, server.url, "--rollouts", "3")
     assert result.exit_code == 0, result.output
     runs = stored(data)
-    assert {run.manifest.task_version.rpartition("-")[0] for run in runs.values()} == {"1-official-judge:m/j"}
+    assert {run.manifest.task_version.rpartition("-")[0] for run in runs.values()} == {"2-official-judge:m/j"}
     for rollout in runs["megabench_open"].rollouts():
         answer = json.loads(rollout.response)
         points = int(answer["why"].partition("because 0.")[2][0])

@@ -18,7 +18,7 @@ from specs_eval.task import Sample, Task
 from specs_eval.tasks.formats.styles import FORMATS
 from specs_eval.tasks.formats.task import FormatTask
 from specs_eval.tasks.mathvista.prompts import build_prompt
-from specs_eval.tasks.mathvista.task import MathVista
+from specs_eval.tasks.mathvista.task import SCORING_VERSION, MathVista
 from specs_eval.tasks.mmmu.task import MMMU, MMMUPro
 from specs_eval.tasks.registry import get_task
 
@@ -98,7 +98,7 @@ def test_hub_layout_and_official_json_are_the_same_task(tmp_path: Path) -> None:
     write_hub(tmp_path / "hub", mathvista_records())
     official, hub = MathVista("testmini", tmp_path / "json"), MathVista("testmini", tmp_path / "hub")
     assert len(official.samples()) == 7
-    assert official.version == hub.version and official.version.startswith("1-official-")
+    assert official.version == hub.version and official.version.startswith(f"{SCORING_VERSION}-official-")
     assert [sample.sample_id for sample in official.samples()] == [sample.sample_id for sample in hub.samples()]
     assert official.name == "mathvista" and MathVista("test").name == "mathvista_test"
     assert MathVista("testmini", tmp_path / "json", profile="reasoning").version != official.version
