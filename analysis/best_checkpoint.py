@@ -1,8 +1,8 @@
 """The best of several checkpoints, with how far the choice can be trusted.
 
-Whoever picks the highest of many noisy numbers picks luck as well. So the choice comes with the share of resamples in which
-it is the best, with the checkpoints that it cannot be told apart from, and with an estimate of how much of its height is
-luck.
+Whoever picks the highest of many noisy numbers picks luck as well. So the choice comes with the share of resamples in
+which it is the best, with the checkpoints that it cannot be told apart from, and with an estimate of how much of its
+height is luck.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Two training methods beside each other: what one is ahead by at each step that both have, and over the whole curve."""
+"""Two training methods beside each other: what one is ahead by at each step that both have, and over both curves."""
 
 from __future__ import annotations
 
@@ -143,8 +143,8 @@ def series_difference(first: Side, second: Side, resampling: Resampling) -> Seri
 def paired_difference(first: FloatArray, second: FloatArray, value: float, resampling: Resampling) -> Difference:
     """A difference from its estimate and resamples over the same questions.
 
-    The p value doubles the smaller share of draws at or beyond 0, with one draw added to either side so that it is never
-    0; it inverts the percentile interval.
+    The p value doubles the smaller share of draws at or beyond 0, with one draw added to either side so that it is
+    never 0; it inverts the percentile interval.
 
     Args:
         first: resampled values, shape (n_draws,).

@@ -2,10 +2,10 @@
 
     python benchmarks/bench_bootstrap.py [--questions 1000] [--draws 10000]
 
-All three resample the same questions, each with all its samples, for two checkpoints in and out of distribution, and give
-the 95 % interval of the difference of GF. Ours adds pseudo-observations, so its ends agree with the others to the error of
-the draws and not to the digit (all are printed). CPU seconds; use one thread (OMP_NUM_THREADS=1). Ours is the best of five,
-the loops run once.
+All three resample the same questions, each with all its samples, for two checkpoints in and out of distribution, and
+give the 95 % interval of the difference of GF. Ours adds pseudo-observations, so its ends agree with the others to the
+error of the draws and not to the digit (all are printed). CPU seconds; use one thread (OMP_NUM_THREADS=1). Ours is the
+best of five, the loops run once.
 """
 
 from __future__ import annotations
