@@ -83,7 +83,7 @@ _MEGABENCH = PaperTables(
             dict(
                 zip(
                     CORE_CATEGORIES,
-                    ("Know", "Math", "Perc", "Code", "InfoEx", "Plan", "Sci", "Metrics"),
+                    ("Know", "Math", "Perc", "Code", "InfoEx", "Plan", "Sci", "Metr"),
                     strict=True,
                 )
             ),

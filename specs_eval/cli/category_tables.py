@@ -55,35 +55,36 @@ def answers_table(summaries: Sequence[RunSummary], console: Console) -> tuple[Ta
 
 
 def headline_tables(summaries: Sequence[RunSummary], console: Console) -> list[tuple[str, Table]]:
-    """The papers' tables: a row a run, a column a category, with the title of each."""
-    groups: dict[PaperTable, list[RunSummary]] = {}
+    """The papers' tables, one a task: a row a run, a column a category, with the title of each."""
+    groups: dict[tuple[PaperTable, str], list[RunSummary]] = {}
     for summary in summaries:
         for paper in summary.paper.headline if summary.paper else ():
             if any(value in summary.by_value("score", paper.dimension) for value in paper.columns):
-                groups.setdefault(paper, []).append(summary)
-    return [(paper.title, _headline(paper, group, console)) for paper, group in groups.items()]
+                groups.setdefault((paper, str(summary.split)), []).append(summary)
+    several = len({task for _, task in groups}) > 1
+    return [
+        (paper.title + (f": {task}" if several else ""), _headline(paper, group, console))
+        for (paper, task), group in groups.items()
+    ]
 
 
 def _headline(paper: PaperTable, summaries: Sequence[RunSummary], console: Console) -> Table:
     rows = [(summary, metric) for summary in summaries for metric in summary.tabulated]
-    tasks = len({summary.split for summary in summaries}) > 1
-    metrics = len({metric for _, metric in rows}) > 1
-    overall = {(id(summary), metric): summary.overall(metric) for summary, metric in rows}
-    macro = any(mean.macro is not None for mean in overall.values())
-    means = {(id(summary), metric): summary.by_value(metric, paper.dimension) for summary, metric in rows}
+    several = len({metric for _, metric in rows}) > 1
+    means = [(summary.overall(metric), summary.by_value(metric, paper.dimension)) for summary, metric in rows]
+    macro = any(overall.macro is not None for overall, _ in means)
 
     def build(compact: bool) -> Table:
-        left = ["Checkpoint", *(["Task"] if tasks else []), *(["Metric"] if metrics else [])]
+        left = ["Checkpoint", *(["Metric"] if several else [])]
         table = result_table(console, left, [*(["Macro", "Micro"] if macro else ["All"]), *paper.columns.values()])
-        for summary, metric in rows:
-            key = (id(summary), metric)
-            names = [_checkpoint(summary), *([str(summary.split)] if tasks else []), *([metric] if metrics else [])]
-            shown = [overall[key].macro, overall[key].micro] if macro else [overall[key].micro]
-            shown += [means[key][value].headline if value in means[key] else None for value in paper.columns]
-            cells = [
+        for (summary, metric), (overall, by_value) in zip(rows, means, strict=True):
+            shown = [overall.macro, overall.micro] if macro else [overall.micro]
+            shown += [by_value[value].headline if value in by_value else None for value in paper.columns]
+            cells = (
                 value_cell(one.value, None if compact else one.interval, True, 100, 1) if one else Text("")
                 for one in shown
-            ]
+            )
+            names = (_checkpoint(summary), *([metric] if several else []))
             table.add_row(*map(name_cell, names), *cells)
         return table
 

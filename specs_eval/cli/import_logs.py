@@ -134,7 +134,8 @@ def _files(paths: Sequence[Path], notes: list[str]) -> list[Path]:
 
 def _read(path: Path, options: ImportOptions) -> list[ImportedLog]:
     from specs_eval.importing.lmms_logs import is_samples_file, read_log
-    from specs_eval.importing.lmms_samples import LogJudge, imported_log
+    from specs_eval.importing.lmms_rows import LogJudge
+    from specs_eval.importing.lmms_samples import imported_log
     from specs_eval.importing.plain_rows import imported_rows
     from specs_eval.tasks.mmmu.lmms_log import NOTE, logged_scores
 

@@ -96,6 +96,10 @@ def show_summaries(
     ]
     console.print(score_table(rows, console))
     console.print(f"Percent with {100 * level:g} % intervals (clustered where samples share an image).")
+    macro = dict.fromkeys(str(one.split) for one in summaries if one.macro_over)
+    if macro:
+        tasks = printable(", ".join(macro))
+        console.print(Text(f"{tasks}: the mean over queries (micro); the published score, the macro mean, is below."))
     answers = answers_table(summaries, console)
     if answers is not None:
         console.print()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from specs_eval.checkpoints import CheckpointNames
 from specs_eval.errors import ConfigError
 from specs_eval.importing.imported import MAX_NAME, ImportedLog, ImportOptions, kept_text, listed, text_hash
 from specs_eval.importing.lmms_logs import LmmsLog
+from specs_eval.importing.lmms_rows import STRUCTURE, LogJudge, judged_rows, rows_of_filter
 from specs_eval.importing.reading import Row
 from specs_eval.importing.scores import (
     Scale,
@@ -24,14 +25,6 @@ from specs_eval.importing.scores import (
 from specs_eval.records import Rollout, SampleRecord, SamplingRecord
 from specs_eval.splits import VALUE_SEPARATOR
 from specs_eval.task_names import canonical_task_name
-
-STRUCTURE = frozenset(
-    {
-        "doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "token_counts", "doc_hash", "prompt_hash",
-        "target_hash", "input", "input_media",
-    }
-)  # fmt: skip
-"""Fields of a sample that are no metrics."""
 
 CATEGORY_FIELDS = (
     "category", "subcategory", "sub_category", "l2_category", "task_type", "question_type", "answer_type", "subject",
@@ -49,16 +42,6 @@ FAILED = "[LMMS_EVAL_REQUEST_FAILED"
 GAPS = ("weights", "seed", "token statistics", "images")
 MAX_ANSWER = 1000
 _TOGETHER = "of {} responses together"
-
-
-@dataclass(frozen=True, slots=True)
-class LogJudge:
-    """Scores for a metric's mapping that holds answers and no score."""
-
-    scores: Callable[[Mapping[str, Any]], list[float] | None]
-    """One number in [0, 1] for each response; None: the mapping is of another benchmark."""
-    note: str
-    """What a reader of the scores should know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +85,8 @@ def imported_log(log: LmmsLog, options: ImportOptions, judges: Sequence[LogJudge
             name the model and the user did not either.
     """
     keys, wanted_filter = _asked(options, log)
-    rows, filter_notes = _rows_of_filter(log, wanted_filter)
-    rows, judge_notes = _judged(rows, judges)
+    rows, filter_notes = rows_of_filter(log, wanted_filter)
+    rows, judge_notes = judged_rows(rows, judges)
     metrics = [row for _, row in rows]
     chosen = choose_score(metrics, keys, log.higher_is_better, STRUCTURE, str(log.path))
     name = " or ".join(chosen)
@@ -114,6 +97,10 @@ def imported_log(log: LmmsLog, options: ImportOptions, judges: Sequence[LogJudge
     )
     rollouts = [rollout for row in rows for rollout in _rollouts(row, reading)]
     samples = tuple(_sample(row, reading) for _, row in rows)
+    if len({sample.sample_id for sample in samples}) < len(samples):
+        raise ConfigError(
+            f"{log.path}: several documents have one doc_id, or ids that are the same in {MAX_NAME} characters"
+        )
     model = options.checkpoint or log.model
     if not model:
         raise ConfigError(f"{log.path}: no results file beside it says which model this was; name it with --checkpoint")
@@ -153,50 +140,6 @@ def _asked(options: ImportOptions, log: LmmsLog) -> tuple[tuple[str, ...], str |
         else:
             keys.append(text)
     return tuple(keys), chosen
-
-
-def _rows_of_filter(log: LmmsLog, wanted: str | None) -> tuple[list[Row], tuple[str, ...]]:
-    """One row a document: lmms-eval writes one for each filter, filter by filter, and names none."""
-    by_doc: dict[str, list[Row]] = {}
-    for line, row in log.rows:
-        by_doc.setdefault(str(row["doc_id"]), []).append((line, row))
-    n = max(map(len, by_doc.values()))
-    short = next((rows[0][0] for rows in by_doc.values() if len(rows) != n), None)
-    if short is not None:
-        raise ConfigError(f"{log.path}:{short}: this document has fewer rows than others ({n}); was the log cut off?")
-    names = log.filters if len(log.filters) == n else tuple(str(index) for index in range(1, n + 1))
-    if n == 1 and wanted in (None, *names):
-        position = 0
-    elif wanted in names:
-        position = names.index(wanted)
-    else:
-        problem = f"has no filter {wanted!r}" if wanted else f"has {n} rows a document, one for each filter"
-        raise ConfigError(f"{log.path} {problem}; choose with --filter: {', '.join(names)}")
-    notes = (f"rows of filter {names[position]}",) if n > 1 else ()
-    return sorted((rows[position] for rows in by_doc.values()), key=lambda row: _order(row[1]["doc_id"])), notes
-
-
-def _judged(rows: Sequence[Row], judges: Sequence[LogJudge]) -> tuple[list[Row], tuple[str, ...]]:
-    """The rows with the scores of the judges in those mappings that have none, and their notes."""
-    notes: dict[str, None] = {}
-    judged: list[Row] = []
-    for line, row in rows:
-        new = dict(row)
-        for key, value in row.items():
-            if key in STRUCTURE or not isinstance(value, Mapping) or number(value) is not None:
-                continue
-            for judge in judges:
-                scores = judge.scores(value)
-                if scores:
-                    new[key] = {**value, "score": sum(scores) / len(scores), "all": scores}
-                    notes[judge.note] = None
-                    break
-        judged.append((line, new))
-    return judged, tuple(notes)
-
-
-def _order(doc_id: int | str) -> tuple[int, int, str]:
-    return (0, doc_id, "") if isinstance(doc_id, int) else (1, 0, doc_id)
 
 
 def _sample_id(doc_id: int | str) -> str:

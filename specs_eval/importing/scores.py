@@ -31,7 +31,7 @@ def number(value: object) -> float | None:
     numpy so.
     """
     if isinstance(value, Mapping):
-        value = next((value[name] for name in SCORE_FIELDS if name in value), None)
+        value = _score_field(value)
     if isinstance(value, str):
         text = value.strip()
         if text.lower() in _WORDS:
@@ -43,6 +43,10 @@ def number(value: object) -> float | None:
         except OverflowError:
             return math.inf
     return None
+
+
+def _score_field(value: Mapping[str, Any]) -> Any:
+    return next((value[name] for name in SCORE_FIELDS if name in value), None)
 
 
 def value_at(row: Mapping[str, Any], key: str) -> Any:
@@ -155,6 +159,8 @@ class Scale:
         Raises:
             ConfigError: not a number, or outside [0, 1] after scaling; the message has file and line.
         """
+        if isinstance(value, Mapping) and any(name in value for name in SCORE_FIELDS):
+            value = _score_field(value)
         if value is None:
             return None, f"the log has no {self.name}"
         found = number(value)

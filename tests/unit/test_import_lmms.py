@@ -249,13 +249,14 @@ def test_lower_is_better_is_no_score_and_other_metrics_are_kept(tmp_path: Path) 
 
 def test_nan_null_and_failed_requests_are_unscored_with_their_reason(tmp_path: Path) -> None:
     failed = sample_07(2, 1.0) | {"filtered_resps": "[LMMS_EVAL_REQUEST_FAILED after 5 retries] timeout"}
-    samples = [sample_07(0, float("nan")), sample_07(1, 1.0) | {"acc": None}, failed, sample_07(3, 1.0)]
+    inside = sample_07(4, 1.0) | {"acc": {"score": None}}
+    samples = [sample_07(0, float("nan")), sample_07(1, 1.0) | {"acc": None}, failed, sample_07(3, 1.0), inside]
     result = run_import(tmp_path, write_log(tmp_path / "logs", samples, total=1.0))
     assert result.exit_code == 0
     rows = stored(tmp_path).table().to_pylist()
-    assert [row["score"] for row in rows] == [None, None, None, 1.0]
+    assert [row["score"] for row in rows] == [None, None, None, 1.0, None]
     assert [row["reason"] for row in rows[:2]] == ["acc is NaN in the log", "the log has no acc"]
-    assert "timeout" in rows[2]["reason"] and stored(tmp_path).results().n_failed == 3
+    assert "timeout" in rows[2]["reason"] and stored(tmp_path).results().n_failed == 4
 
 
 @pytest.mark.parametrize(
@@ -289,6 +290,12 @@ def test_hostile_text_is_kept_as_text(tmp_path: Path) -> None:
     (row,) = stored(tmp_path).table().to_pylist()
     assert row["response"].startswith("\x1b[2J\u202e\ufffd<script>") and len(row["response"]) == 1_000_000
     assert len(row["answer"]) <= 1000
+
+
+def test_ids_that_collide_are_refused(tmp_path: Path) -> None:
+    samples = [sample_07(1, 1.0), sample_07(0, 1.0) | {"doc_id": "000001"}]
+    result = run_import(tmp_path, write_log(tmp_path / "logs", samples))
+    assert result.exit_code == 2 and "several documents have one doc_id" in result.output
 
 
 def test_two_checkpoints_share_the_version_and_other_data_or_another_score_do_not(tmp_path: Path) -> None:
