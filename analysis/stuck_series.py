@@ -146,6 +146,11 @@ class MeasuredSeries:
     """Of each checkpoint, all with their samples in the same order."""
 
     @property
+    def sample_ids(self) -> tuple[str, ...]:
+        """The samples that all checkpoints answered."""
+        return self.modes[0].samples.sample_ids
+
+    @property
     def transitions(self) -> list[tuple[int, int]]:
         """Numbers of consecutive checkpoints."""
         return list(itertools.pairwise(range(len(self.modes))))

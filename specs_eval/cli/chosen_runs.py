@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from specs_eval.analysis.samples import Rollouts, restrict
-from specs_eval.analysis.stored.selection import CheckpointKey, check_complete, check_series, runs_of_task, tasks_in
+from specs_eval.analysis.stored.selection import (
+    CheckpointKey,
+    check_complete,
+    check_series,
+    find_checkpoint,
+    runs_of_task,
+    tasks_in,
+)
 from specs_eval.errors import ComparisonError, ConfigError
 from specs_eval.splits import Split, parse_splits
 from specs_eval.store import StoredRun
@@ -24,6 +31,8 @@ class Choice:
     selects: tuple[str, ...] = ()
     """As typed after ``--select``."""
     allow_incomplete: bool = False
+    base: str | None = None
+    """The model that training of every series started from, as typed after ``--base``; stays in whatever its series."""
 
 
 def asked_splits(runs: Sequence[StoredRun], text: str | None) -> list[Split]:
@@ -39,15 +48,41 @@ def chosen_runs(runs: Sequence[StoredRun], splits: Sequence[Split], choice: Choi
         ComparisonError: some are not complete, and that was not allowed.
     """
     check_series(choice.series, (run.manifest.checkpoint.series for run in runs))
+    base = base_of(runs, choice)
     chosen: dict[Split, list[StoredRun]] = {}
     for split in splits:
         found = runs_of_task(runs, split.task, choice.selects)
-        kept = [run for run in found if not choice.series or run.manifest.checkpoint.series in choice.series]
+        keys = [CheckpointKey.of(run.manifest) for run in found]
+        wanted = [not choice.series or key.series in choice.series or key == base for key in keys]
+        kept = [run for run, want in zip(found, wanted, strict=True) if want]
         chosen[split] = sorted(kept, key=lambda run: (CheckpointKey.of(run.manifest), run.run_id))
     if not any(chosen.values()):
         raise ConfigError(f"no run of {', '.join(map(str, splits))} in series {', '.join(choice.series)}")
     check_complete([run for kept in chosen.values() for run in kept], choice.allow_incomplete)
     return chosen
+
+
+def base_of(runs: Sequence[StoredRun], choice: Choice) -> CheckpointKey | None:
+    """The base that the user named.
+
+    Raises:
+        ConfigError: it matches none or several.
+    """
+    if choice.base is None:
+        return None
+    return find_checkpoint([CheckpointKey.of(run.manifest) for run in runs], runs, choice.base, option="--base ")
+
+
+def along_series(keys: Iterable[CheckpointKey], base: CheckpointKey | None) -> dict[str, list[CheckpointKey]]:
+    """The checkpoints of each series in step order, with the base first in each; alone it is a series of its own."""
+    known = sorted(keys)
+    series: dict[str, list[CheckpointKey]] = {}
+    for key in known:
+        if key != base:
+            series.setdefault(key.series, []).append(key)
+    if base is None or base not in known:
+        return series
+    return {name: [base, *members] for name, members in series.items()} or {base.series: [base]}
 
 
 def common_samples(

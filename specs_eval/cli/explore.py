@@ -31,6 +31,7 @@ from specs_eval.errors import ConfigError
 
 @click.command()
 @click.option("--tasks", "task_list", metavar="TASK,...", help="Tasks or parts: task[dimension=value]. Default: all.")
+@click.option("--base", metavar="CKPT", help="Model that training started from: the first point of every series.")
 @click.option("--metric", help="What makes a rollout correct. Default: accuracy where there is one, else score.")
 @click.option("--threshold", type=float, default=1.0, show_default=True, help="Correct from this value of it on.")
 @click.option("--k", "k_list", metavar="K,...", help="Default: 1, 2, 4 ... up to the rollouts a sample.")
@@ -39,6 +40,7 @@ from specs_eval.errors import ConfigError
 @analysis_options
 def explore(
     task_list: str | None,
+    base: str | None,
     metric: str | None,
     threshold: float,
     k_list: str | None,
@@ -65,7 +67,7 @@ def explore(
         threshold=threshold,
         resampling=Resampling(bootstrap, level, seed),
     )
-    choice = Choice(series, selects, allow_incomplete)
+    choice = Choice(series, selects, allow_incomplete, base)
     answer = answer_explore(Question(store, task_list, metric, spec, over_position, choice))
     if as_json:
         click.echo(json.dumps(answer.to_dict(), indent=2, allow_nan=False))
@@ -103,7 +105,10 @@ def show(answer: Answer, console: Console) -> None:
 
 def _show_movement(one: Movement, answer: Answer, console: Console) -> None:
     """First to last with the course between them, and pass@k as a curve."""
-    runs = [run for run in answer.runs if (run.series, run.task) == (one.series, one.task)]
+    same_task = [run for run in answer.runs if run.task == one.task]
+    first = [run for run in same_task if run.checkpoint == one.first]
+    # The first may be the base, which stands before the steps of the series whatever its own is.
+    runs = first + [run for run in same_task if run.series == one.series and run.checkpoint != one.first]
     console.print()
     span = f"{one.first} to {one.last}, {one.n_samples:,} samples"
     console.print(Text(printable(f"{one.task}, series {one.series}: {span}"), "bold"))
@@ -120,10 +125,13 @@ def _drawn(k: int) -> list[tuple[str, str, str, Moving]]:
 
 
 def _points(runs: Sequence[Explored], values: Sequence[float | None]) -> tuple[tuple[float, float], ...]:
+    """(step, value); the base, and whatever comes first without a step, at 0."""
+    base = runs[0].series != runs[-1].series or runs[0].step is None
+    steps = [0 if number == 0 and base else run.step for number, run in enumerate(runs)]
     return tuple(
-        (float(run.step), value)
-        for run, value in zip(runs, values, strict=True)
-        if run.step is not None and value is not None
+        (float(step), value)
+        for step, value in zip(steps, values, strict=True)
+        if step is not None and value is not None
     )
 
 

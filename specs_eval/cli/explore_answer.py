@@ -12,7 +12,7 @@ from specs_eval.analysis.positions import NOT_STORED, PositionBin, over_position
 from specs_eval.analysis.samples import restrict
 from specs_eval.analysis.stored.reading import read_correctness, read_positions, stored_runs
 from specs_eval.analysis.stored.selection import CheckpointKey, check_comparable, several_runs
-from specs_eval.cli.chosen_runs import Choice, asked_splits, chosen_runs
+from specs_eval.cli.chosen_runs import Choice, along_series, asked_splits, base_of, chosen_runs
 from specs_eval.errors import ComparisonError
 from specs_eval.splits import Split
 from specs_eval.store import StoredRun
@@ -145,7 +145,7 @@ def answer_explore(question: Question) -> Answer:
     results = describe_runs([one.measured for one in read], question.spec)
     explored = [_explored(one, result) for one, result in zip(read, results, strict=True)]
     notes = [sentence for runs in chosen.values() for sentence in several_runs(runs)]
-    moves, more = _moves(read, results, question)
+    moves, more = _moves(read, results, base_of(stored, question.choice), question)
     return Answer(
         runs=tuple(explored),
         movements=tuple(movements(moves, question.spec.resampling)),
@@ -178,33 +178,40 @@ def _explored(one: _Read, result: Exploration) -> Explored:
     )
 
 
-def _moves(read: Sequence[_Read], results: Sequence[Exploration], question: Question) -> tuple[list[Move], list[str]]:
-    """First and last checkpoint of each series, and why a series has no movement.
+def _moves(
+    read: Sequence[_Read], results: Sequence[Exploration], base: CheckpointKey | None, question: Question
+) -> tuple[list[Move], list[str]]:
+    """First (or base) and last checkpoint of each series, and why a series has no movement.
 
-    A series of which some checkpoint has several runs is left out: `several_runs` says how to choose.
+    A task of which some checkpoint has several runs is left out: `several_runs` says how to choose.
     """
-    groups: dict[tuple[Split, str], list[tuple[_Read, Exploration]]] = {}
+    by_split: dict[Split, list[tuple[_Read, Exploration]]] = {}
     for one, result in zip(read, results, strict=True):
-        groups.setdefault((one.split, one.key.series), []).append((one, result))
+        by_split.setdefault(one.split, []).append((one, result))
     moves, notes = [], []
-    for (split, series), group in groups.items():
-        if len(group) == len({one.key for one, _ in group}) > 1:
+    for split, members in by_split.items():
+        found = {one.key: (one, result) for one, result in members}
+        if base is not None and base not in found:
+            notes.append(f"{base.name}, the base, has no run of {split}")
+        for series, keys in along_series(found, base).items():
+            several = len(keys) < sum(one.key in keys for one, _ in members)
+            if len(keys) < 2 or several:
+                continue
             try:
-                moves.append(_move(group, question))
+                moves.append(_move(series, [found[key] for key in keys], question))
             except ComparisonError as error:
                 notes.append(f"no movement of {series} on {split}: {error}")
     return moves, notes
 
 
-def _move(group: Sequence[tuple[_Read, Exploration]], question: Question) -> Move:
+def _move(series: str, group: Sequence[tuple[_Read, Exploration]], question: Question) -> Move:
     check_comparable([one.run for one, _ in group], [])
     ends = [group[0], group[-1]]
-    series, task = ends[0][0].key.series, str(ends[0][0].split)
     names = [set(one.measured.counts.samples.sample_ids) for one, _ in ends]
     if names[0] != names[1] and question.choice.allow_incomplete:
         ends = [_cut(one, names[0] & names[1], question) for one, _ in ends]
     first, last = (one.placed(result) for one, result in ends)
-    move = Move(series, task, first, last)
+    move = Move(series, str(ends[0][0].split), first, last)
     check_same_samples(move)
     return move
 

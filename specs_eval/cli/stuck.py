@@ -26,6 +26,7 @@ from specs_eval.errors import EXIT_INCOMPLETE
 @click.option("--id", "id_task", metavar="TASK", help="In-distribution task, or a part of one: task[dimension=value].")
 @click.option("--ood", "ood_task", metavar="TASK", help="Out-of-distribution task, or a part of one.")
 @click.option("--tasks", "task_list", metavar="TASK,...", help="Instead of --id and --ood. Default: all in the store.")
+@click.option("--base", metavar="CKPT", help="Model that training started from: the first point of every series.")
 @click.option("--metric", help="What makes a rollout correct. Default: accuracy where there is one, else score.")
 @click.option("--threshold", type=float, default=1.0, show_default=True, help="Correct from this value of it on.")
 @click.option(
@@ -42,6 +43,7 @@ def stuck(
     id_task: str | None,
     ood_task: str | None,
     task_list: str | None,
+    base: str | None,
     metric: str | None,
     threshold: float,
     mode_share: float,
@@ -58,7 +60,7 @@ def stuck(
     """Wrong-mode share, format lock-in, persistence between checkpoints, and ID against OOD.
 
     \b
-    specs-eval stuck --id formats_id --ood formats_ood
+    specs-eval stuck --id formats_id --ood formats_ood --base base
     specs-eval stuck --tasks 'mathvista[skill=algebra]' --list 20
     """
     question = Question(
@@ -68,7 +70,7 @@ def stuck(
         ood_task=ood_task,
         metric=metric,
         rule=StuckRule(mode_share, threshold),
-        choice=Choice(series, selects, allow_incomplete),
+        choice=Choice(series, selects, allow_incomplete, base),
         resampling=Resampling(bootstrap, level, seed),
     )
     answer = answer_stuck(question)
@@ -98,7 +100,8 @@ def show(answer: Answer, n_listed: int, console: Console) -> None:
 def _show_series(series: StuckSeries, answer: Answer, n_listed: int, console: Console) -> None:
     console.print()
     correct = f"correct = {series.metric} >= {answer.rule.threshold:g}"
-    console.print(Text(printable(f"{series.task}, series {series.series}  ({correct})"), "bold"))
+    start = "" if answer.base is None else f" from {answer.base} (step 0)"
+    console.print(Text(printable(f"{series.task}, series {series.series}{start}  ({correct})"), "bold"))
     console.print(stuck_table(series, console))
     if series.transitions:
         console.print(transition_table(series, console))

@@ -20,7 +20,7 @@ from specs_eval.analysis.stuck_series import (
     stuck_series,
 )
 from specs_eval.analysis.stuckness import StuckRule
-from specs_eval.cli.chosen_runs import Choice, asked_splits, chosen_runs, common_samples
+from specs_eval.cli.chosen_runs import Choice, along_series, asked_splits, base_of, chosen_runs, common_samples
 from specs_eval.errors import ComparisonError, ConfigError
 from specs_eval.splits import Split, parse_split
 from specs_eval.store import StoredRun
@@ -55,6 +55,8 @@ class Answer:
     """ID against OOD; empty unless both were named."""
     id_task: str | None
     ood_task: str | None
+    base: str | None
+    """The checkpoint that every series starts with, at step 0."""
     rule: StuckRule
     resampling: Resampling
     notes: tuple[str, ...]
@@ -87,6 +89,7 @@ class Answer:
             "command": "stuck",
             "id_task": self.id_task,
             "ood_task": self.ood_task,
+            "base": self.base,
             "mode_share": self.rule.mode_share,
             "threshold": self.rule.threshold,
             "level": self.resampling.level,
@@ -118,6 +121,7 @@ def answer_stuck(question: Question) -> Answer:
     stored = stored_runs(question.store)
     splits = _splits(question, stored)
     chosen = chosen_runs(stored, splits, question.choice)
+    base = base_of(stored, question.choice)
     runs = {split: one_run_each(found) for split, found in chosen.items() if found}
     notes: list[str] = []
     paired = question.id_task is not None
@@ -129,9 +133,11 @@ def answer_stuck(question: Question) -> Answer:
             check_comparable([*found.values()], [])
     measured: list[_Measured] = []
     for split, found in runs.items():
-        one, more = _measure(split, found, question)
+        one, more = _measure(split, found, base, question)
         measured.append(one)
         notes += [*more, *_run_notes(split, found, one)]
+    if paired:
+        _check_disjoint(*measured)
     level = question.resampling.level
     return Answer(
         series=tuple(
@@ -140,6 +146,7 @@ def answer_stuck(question: Question) -> Answer:
         gaps=stuck_gaps(measured[0].series, measured[1].series, question.resampling) if paired else (),
         id_task=str(measured[0].split) if paired else None,
         ood_task=str(measured[1].split) if paired else None,
+        base=None if base is None else base.name,
         rule=question.rule,
         resampling=question.resampling,
         notes=tuple(notes),
@@ -173,7 +180,19 @@ def _keep_pairs(runs: dict[Split, Runs], splits: Sequence[Split]) -> list[str]:
     return notes
 
 
-def _measure(split: Split, runs: Runs, question: Question) -> tuple[_Measured, list[str]]:
+def _check_disjoint(one: _Measured, other: _Measured) -> None:
+    """Refuse two parts of one task that share samples: such a sample would be in and out of distribution at once."""
+    if one.split.task != other.split.task:
+        return
+    shared = set(one.series[0].sample_ids) & set(other.series[0].sample_ids)
+    if shared:
+        raise ConfigError(
+            f"--id {one.split} and --ood {other.split} share {len(shared):,} samples (such as {min(shared)!r}); write "
+            "conditions that exclude each other, such as [format=json] and [format!=json]"
+        )
+
+
+def _measure(split: Split, runs: Runs, base: CheckpointKey | None, question: Question) -> tuple[_Measured, list[str]]:
     """Read the runs of a split and find what every sample is stuck in."""
     read: dict[CheckpointKey, dict[str, Rollouts]] = {}
     metric = ""
@@ -182,10 +201,16 @@ def _measure(split: Split, runs: Runs, question: Question) -> tuple[_Measured, l
     allowed = question.choice.allow_incomplete
     read, notes = common_samples(read, {key: key.name for key in read}, str(split), allowed)
     targets = read_targets(next(iter(runs.values())))
-    by_series: dict[str, list[CheckpointRollouts]] = {}
-    for key, found in read.items():
-        by_series.setdefault(key.series, []).append(_checkpoint(key, runs[key], found, metric, targets))
-    series = tuple(measure_series(name, points, question.rule) for name, points in by_series.items())
+    points = {key: _checkpoint(key, runs[key], found, metric, targets) for key, found in read.items()}
+    if base in points:
+        # Shown at step 0 whatever its own step was: training of every series started there.
+        points[base] = replace(points[base], step=0)
+    elif base is not None:
+        notes.append(f"{base.name}, the base, has no run of {split}")
+    series = tuple(
+        measure_series(name, [points[key] for key in keys], question.rule)
+        for name, keys in along_series(points, base).items()
+    )
     return _Measured(split, metric, series), notes
 
 

@@ -276,3 +276,17 @@ def full_store(store: Path, lists: Any) -> Path:
 def test_a_course_in_one_line() -> None:
     assert sparkline([0.0, 0.5, None, 1.0]) == "▁▅ █" and sparkline([0.0, 1.0], unicode=False) == "18"
     assert sparkline([2.0, 2.0]) == "▄▄" and sparkline([]) == "" and sparkline([None]) == " "
+
+
+def test_movement_starts_at_the_base_when_it_is_named(tmp_path: Path) -> None:
+    for checkpoint in ("base", "dpo/checkpoint-5", "dpo/checkpoint-15", "sft/checkpoint-7"):
+        write_run(tmp_path, full_run(checkpoint))
+    (without,) = facts_of(explore(tmp_path, "--json"))["movements"]
+    assert (without["first"], without["last"]) == ("dpo/checkpoint-5", "dpo/checkpoint-15")
+    found = facts_of(explore(tmp_path, "--base", "base", "--json"))["movements"]
+    assert [(one["series"], one["first"], one["last"]) for one in found] == [
+        ("dpo", "base", "dpo/checkpoint-15"), ("sft", "base", "sft/checkpoint-7"),
+    ]  # fmt: skip
+    shown = explore(tmp_path, "--base", "base", "--series", "sft")
+    assert "base to sft/checkpoint-7" in shown.output and "dpo" not in shown.output
+    assert explore(tmp_path, "--base", "bas").exit_code == 2

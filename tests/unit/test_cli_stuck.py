@@ -129,6 +129,8 @@ def test_every_task_and_parts_of_one(store: Path) -> None:
         (("--mode-share", "0.4"), 2, "above 0.5"),
         (("--threshold", "nan"), 2, "threshold"),
         (("--list", "-1"), 2, "--list"),
+        (("--base", "bse"), 2, "it has: dpo/checkpoint-5"),
+        (("--id", OOD, "--ood", f"{OOD}[format=json]"), 2, "share 7 samples"),
     ],
 )
 def test_wrong_questions(store: Path, arguments: tuple[str, ...], code: int, message: str) -> None:
@@ -208,3 +210,21 @@ def test_answers_drive_no_terminal(tmp_path: Path) -> None:
 def test_the_answer_is_a_function_of_the_question(store: Path) -> None:
     question = Question(store, id_task=ID, ood_task=OOD, choice=Choice(series=("dpo",)))
     assert answer_stuck(question) == answer_stuck(question)
+
+
+def test_the_base_is_the_first_point_of_every_series(store: Path) -> None:
+    write_run(store, run_of(ID, "base", ["a"] * 4 + ["gold"] * 3))
+    write_run(store, run_of(ID, "sft/checkpoint-8", ["gold"] * 7))
+    facts = facts_of(
+        stuck(store, "--tasks", f"{ID},{OOD}", "--base", "base", "--series", "sft", "--series", "dpo", "--json")
+    )
+    assert facts["base"] == "base"
+    steps = {(one["series"], one["task"]): [point["step"] for point in one["points"]] for one in facts["series"]}
+    assert steps == {("dpo", ID): [0, 5, 10, 15], ("sft", ID): [0, 8], ("dpo", OOD): [5, 10, 15]}
+    assert facts["notes"] == [f"base, the base, has no run of {OOD}"]
+    first = facts["series"][0]["transitions"][0]
+    assert (first["before"], first["before_step"], first["stuck_same"], first["unstuck_solved"]) == ("base", 0, 2, 1)
+    shown = stuck(store, "--tasks", ID, "--base", "base", "--series", "sft").output
+    assert f"{ID}, series sft from base (step 0)" in shown
+    alone = facts_of(stuck(store, "--tasks", ID, "--base", "base", "--series", "base", "--json"))
+    assert [len(one["points"]) for one in alone["series"]] == [1]
