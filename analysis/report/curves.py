@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from specs_eval.analysis.report.content import Measurement, TrainingCurve
 from specs_eval.analysis.report.document import Cell, Figure, Table
-from specs_eval.analysis.report.embedding import figure_text
+from specs_eval.analysis.report.embedding import figure_text, label
 from specs_eval.analysis.report.palette import BASE_COLOUR, Style
 from specs_eval.analysis.report.wording import (
     PLAIN_QUANTITIES,
@@ -112,7 +112,7 @@ def training_figure(frame: Frame, curves: Sequence[TrainingCurve], look: Look) -
                 "type": "scatter",
                 "mode": "lines",
                 "name": figure_text(curve.series),
-                "legendgroup": curve.series,
+                "legendgroup": label(curve.series),
                 "x": list(curve.steps[::stride]),
                 "y": list(curve.values[::stride]),
                 "line": {"color": style.colour, "width": 1.6, "dash": style.dash},
@@ -187,7 +187,7 @@ def _line(series: str, xs: Sequence[Any], points: Sequence[Measurement], quantit
         "type": "scatter",
         "mode": "lines+markers",
         "name": figure_text(series),
-        "legendgroup": series,
+        "legendgroup": label(series),
         "x": list(xs),
         "y": [_scaled(one.estimate.value, quantity) for one in points],
         "text": [_hover(one, quantity) for one in points],
@@ -206,7 +206,7 @@ def _band(
     return {
         "type": "scatter",
         "mode": "lines",
-        "legendgroup": series,
+        "legendgroup": label(series),
         "x": [*xs, *reversed(xs)],
         "y": [*highs, *reversed(lows)],
         "fill": "toself",

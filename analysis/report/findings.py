@@ -21,6 +21,7 @@ from specs_eval.analysis.series_difference import SeriesDifference
 
 _TONES: dict[str, Tone] = {"improved": "good", "regressed": "bad", "undecided": "open"}
 _VERBS = {"improved": "over", "regressed": "against", "undecided": "against"}
+_WHY_NOTHING = "Nothing: there is no base, and no series with two checkpoints of the same task. Name a base with --base."
 _SAID_AT_MOST = 6
 """Tasks that one sentence names."""
 
@@ -33,7 +34,7 @@ def findings(content: Content) -> tuple[Finding, ...]:
         for finding in _changes([change for change in content.changes if change.verdict == verdict], verdict)
     ]
     if not content.changes:
-        found.append(Finding("", "Nothing compared", "No two checkpoints answered the same task."))
+        found.append(Finding("", "Compared", _WHY_NOTHING))
     for pair in content.pairs:
         found += [_best(series, pair) for series in pair.series]
         found += [finding for one in pair.differences if (finding := _ahead(one, pair)) is not None]

@@ -7,7 +7,7 @@ from importlib import resources
 from string import Template
 
 from specs_eval.analysis.report.document import Cell, Document, Figure, Finding, KeyItem, Section, Table
-from specs_eval.analysis.report.embedding import html_text, json_for_script, script_hash
+from specs_eval.analysis.report.embedding import html_text, json_for_script, label, script_hash
 from specs_eval.analysis.report.palette import Style, styles
 from specs_eval.analysis.report.samples import Candidates, Packed, pack
 
@@ -87,7 +87,7 @@ class _Frame:
         for method, style in self._styles.items():
             is_base = method == self._document.base and method != "base"
             name = f"{html_text(method)} (base)" if is_base else html_text(method)
-            key = html_text(method)
+            key = html_text(label(method))
             items.append(
                 f'<button type="button" class="method" data-method="{key}" aria-pressed="true">'
                 f"{_mark(style)}<bdi>{name}</bdi></button>"

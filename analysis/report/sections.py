@@ -151,7 +151,7 @@ def _provenance(content: Content) -> Section:
     return Section("provenance", "Provenance", lead, tables=(table,))
 
 
-_RUN_HEADINGS = ("Checkpoint", "Task", "Samples x rollouts", "Sampling", "Backend", "Task version", "Run", "Started")
+_RUN_HEADINGS = ("Checkpoint", "Task", "Samples x rollouts", "Sampling", "Task version", "Run")
 
 
 def _run_row(run: RunFacts) -> tuple[Cell, ...]:
@@ -160,9 +160,7 @@ def _run_row(run: RunFacts) -> tuple[Cell, ...]:
         Cell(run.label, run.fingerprint, method=run.series),
         Cell(run.task, f"of {run.n_task_samples:,} samples"),
         Cell(f"{run.n_samples:,} x {run.n_rollouts}", complete, "open" if complete else ""),
-        Cell(run.sampling),
-        Cell(run.backend),
+        Cell(run.sampling, run.backend),
         Cell(run.task_version),
-        Cell(run.run),
-        Cell(run.started),
+        Cell(run.run, f"started {run.started}"),
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from specs_eval.analysis.report.content import Content, Measurement
 from specs_eval.analysis.report.embedding import finite
+from specs_eval.records import valid_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,7 +100,7 @@ def _pair(pair: Any) -> dict[str, Any]:
 
 def _row(one: Measurement) -> dict[str, Any]:
     estimate, interval = one.estimate, one.estimate.interval
-    return {
+    row = {
         "quantity": one.quantity,
         "task": one.task,
         "dimension": one.dimension or None,
@@ -122,3 +123,4 @@ def _row(one: Measurement) -> dict[str, Any]:
         "reason": estimate.reason,
         "runs": " ".join(one.runs) or None,
     }
+    return {name: valid_text(value) if isinstance(value, str) else value for name, value in row.items()}
