@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from specs_eval.errors import GenerationError
 
@@ -66,6 +66,36 @@ class ImagePart:
                 return _rgb(image, on_white)
         except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
             raise GenerationError(f"image does not decode: {where}: {error}") from error
+
+
+class LazyImage(ImagePart):
+    """A picture that is known by its digest and decoded again each time it is wanted.
+
+    A benchmark's samples live as long as its run; its decoded pictures would fill the memory.
+    """
+
+    def __init__(self, render: Callable[[], ImagePart], digest: str) -> None:
+        object.__setattr__(self, "_render", render)
+        object.__setattr__(self, "digest", digest)
+
+    @property
+    def source(self) -> Any:
+        """The picture, decoded now."""
+        return self._render().source  # type: ignore[attr-defined]
+
+    def load(self, *, on_white: bool = False) -> Image:
+        """The picture in RGB."""
+        loaded: Image = self._render().load(on_white=on_white)  # type: ignore[attr-defined]
+        return loaded
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.digest[:12]})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ImagePart) and other.digest == self.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
 
 def _rgb(image: Image, on_white: bool) -> Image:

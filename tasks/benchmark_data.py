@@ -9,7 +9,7 @@ import ast
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from specs_eval.chat import ImagePart
@@ -161,11 +161,24 @@ def image_part(value: object, root: Path, sample_id: str) -> ImagePart | None:
     if isinstance(value, bytes):
         return ImagePart(value)
     if isinstance(value, str):
+        value = relative_name(value, sample_id)
         for path in (root / value, root / "images" / Path(value).name):
             if path.is_file():
                 return ImagePart(path)
         raise TaskDataError(f"{sample_id}: image {value!r} is not in {root}; put the benchmark's images there")
     raise TaskDataError(f"{sample_id}: an image of kind {type(value).__name__} cannot be read")
+
+
+def relative_name(name: str, sample_id: str) -> str:
+    """The name of a media file, which a record gives relative to its folder; what the user links there is followed.
+
+    Raises:
+        TaskDataError: it leads out of the folder: data from elsewhere must not say what is read on this machine.
+    """
+    path = PurePath(name)
+    if path.drive or path.root or ".." in path.parts or "\0" in name or not path.parts:
+        raise TaskDataError(f"{sample_id}: no media file {name!r:.200}: the name leads out of the data folder")
+    return path.as_posix()
 
 
 def listed(value: object, sample_id: str) -> list[Any]:

@@ -6,20 +6,17 @@ import hashlib
 import itertools
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
-from specs_eval.chat import Chat, ImagePart, Message, Part, TextPart, images_of, user_chat
+from specs_eval.chat import Chat, ImagePart, LazyImage, Message, Part, TextPart, images_of, user_chat
 from specs_eval.errors import GenerationError
 from specs_eval.lmms_models.identity import DocNames
 from specs_eval.lmms_models.messages import chat_from_messages
 from specs_eval.task import Sample
 from specs_eval.tasks.lmms.environment import running_lmms_eval
 from specs_eval.tasks.lmms.images import lenient_images
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 logger = logging.getLogger(__name__)
 
@@ -44,34 +41,8 @@ GROUP_COLUMNS = ("image_id", "imageId", "img_id", "image_name", "image_path", "f
 _RENDERED_DOCS_KEPT = 2
 
 
-class DocImage(ImagePart):
-    """A picture of a document: known by its digest, decoded again each time it is wanted.
-
-    A benchmark's samples live as long as its run; its decoded pictures would fill the memory.
-    """
-
-    def __init__(self, render: Callable[[], ImagePart], digest: str) -> None:
-        object.__setattr__(self, "_render", render)
-        object.__setattr__(self, "digest", digest)
-
-    @property
-    def source(self) -> Any:
-        """The picture, decoded now."""
-        return self._render().source  # type: ignore[attr-defined]
-
-    def load(self, *, on_white: bool = False) -> Image:
-        """The picture in RGB."""
-        loaded: Image = self._render().load(on_white=on_white)  # type: ignore[attr-defined]
-        return loaded
-
-    def __repr__(self) -> str:
-        return f"DocImage({self.digest[:12]})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ImagePart) and other.digest == self.digest
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
+class DocImage(LazyImage):
+    """A picture of a document."""
 
 
 class BrokenImage(DocImage):
