@@ -1,14 +1,13 @@
 """Asking a judge: any OpenAI-compatible endpoint, with limits on everything and nothing hidden.
 
-Standard library only. A request is tried a limited number of times, replies are kept, tokens are counted, and a failure
-is a reply with an error: whoever asked leaves the sample unscored.
+A request is tried a limited number of times, replies are kept, tokens are counted, and a failure is a reply with an
+error: whoever asked leaves the sample unscored.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import random
 import threading
 from collections import OrderedDict
@@ -20,12 +19,9 @@ from pathlib import Path
 from specs_eval.errors import ConfigError, GenerationError
 from specs_eval.files import write_text_atomic
 from specs_eval.tasks.judge_questions import Question
-from specs_eval.tasks.judge_transport import NoCompletion, complete, shown_address
+from specs_eval.tasks.judge_transport import complete
+from specs_eval.transport import NoReply, key_from_environment, shown_address, wait_before_next
 
-FIRST_WAIT = 1.0
-"""Seconds before the second try, doubled for each further one up to eight times as much."""
-MAX_WAIT = 120.0
-"""Seconds before the next try at most; an endpoint that asks for more is not waited for."""
 GIVE_UP_AFTER = 20
 """So many questions in a row without a reply, and only one in so many is still sent: a judge that is down must not hold
 up a run for hours."""
@@ -107,7 +103,7 @@ class Judge:
     ) -> None:
         self.options = options
         self.cost = JudgeCost()
-        self._key = _key(options.key_variable)
+        self._key = key_from_environment(options.key_variable)
         self._stopped = threading.Event()
         self._sleep = sleep or self._stopped.wait
         self._jitter = jitter
@@ -215,14 +211,13 @@ class Judge:
                     self.cost.n_tries += 1
                 try:
                     found = complete(self.options.url, body, self._key, self.options.timeout)
-                except NoCompletion as error:
+                except NoReply as error:
                     problem, down = str(error), error.endpoint_is_down
-                    if not error.again or error.wait > MAX_WAIT:
+                    wait = wait_before_next(error, attempt, self._jitter)
+                    if wait is None:
                         break
                     if attempt + 1 < self.options.attempts:
-                        # Half of the wait is random: many who were refused at once must not come back at once.
-                        backoff = FIRST_WAIT * 2.0 ** min(attempt, 3) * (0.5 + 0.5 * self._jitter())
-                        self._sleep(max(error.wait, backoff))
+                        self._sleep(wait)
                     continue
                 self._was_down(False)
                 return JudgeReply(found.text, None, found.prompt_tokens, found.completion_tokens)
@@ -239,15 +234,3 @@ class Judge:
     def _was_down(self, down: bool) -> None:
         with self._lock:
             self._down_for = self._down_for + 1 if down else 0
-
-
-def _key(variable: str) -> str | None:
-    """The key in an environment variable; None: there is none.
-
-    Raises:
-        ConfigError: it cannot be sent; it is not repeated.
-    """
-    key = os.environ.get(variable, "").strip()
-    if not key.isascii() or not key.isprintable():
-        raise ConfigError(f"{variable} holds characters that cannot be part of a key; set it again")
-    return key or None
