@@ -22,9 +22,10 @@ def load_runs(store: str | Path = "runs", *, complete_only: bool = False, per_po
 
     Returns:
         A frame with the columns run_id, checkpoint, series, step (nullable integer), fingerprint, task, task_version,
-        temperature, seed, backend, sample_id, rollout, response, answer, target, score (share in [0, 1], missing =
-        failed), reason, rule, finish_reason, n_tokens, entropy (mean, nats), nucleus (mean size), group, category
-        (JSON text), prompt_hash, and metric_<name> for each further metric. Ordered by run, sample and rollout.
+        temperature and seed (nullable integer; both missing in imported runs that do not know them), backend,
+        sample_id, rollout, response, answer, target, score (share in [0, 1], missing = failed), reason, rule,
+        finish_reason, n_tokens, entropy (mean, nats), nucleus (mean size), group, category (JSON text), prompt_hash,
+        and metric_<name> for each further metric. Ordered by run, sample and rollout.
 
     Raises:
         ConfigError: there is no store at this place.
@@ -35,6 +36,8 @@ def load_runs(store: str | Path = "runs", *, complete_only: bool = False, per_po
         return pd.DataFrame({name: pd.Series(dtype="object") for name in (*_IDENTITY, "sample_id", "rollout", "score")})
     frame = pd.concat(frames, ignore_index=True)
     frame["step"] = frame["step"].astype("Int64")
+    frame["seed"] = frame["seed"].astype("Int64")
+    frame["temperature"] = pd.to_numeric(frame["temperature"])
     return frame
 
 

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lmms_logs import SAMPLES, sample_02, sample_07, write_log, write_old_log
 
 from specs_eval import load_runs
 from specs_eval.cli import main
+from specs_eval.errors import ConfigError
+from specs_eval.importing.imported import ImportOptions
+from specs_eval.importing.lmms_logs import read_log
+from specs_eval.importing.lmms_rows import LogJudge
+from specs_eval.importing.lmms_samples import imported_log
+from specs_eval.importing.writing import write_log as write_to_store
 from specs_eval.store import RunStore
+from specs_eval.tasks.mmmu.lmms_log import NOTE, logged_scores
 
 SCORES = (1.0, 0.0, 1.0, 0.0)
 
@@ -381,3 +391,38 @@ def test_rescore_leaves_imported_runs_alone(tmp_path: Path) -> None:
     assert specs("rescore", "--store", tmp_path / "runs").exit_code == 0
     result = specs("rescore", stored(tmp_path).run_id, "--store", tmp_path / "runs")
     assert result.exit_code == 2 and "was imported" in result.output
+
+
+INNER = ("score", "all", "cluster", "parsed_pred", "answer", "question_type", "metadata", "skills", "true_false")
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(INNER), inner, max_size=4),
+    max_leaves=8,
+)
+FIELDS = ("resps", "filtered_resps", "input", "target", "doc", "arguments", "token_counts", "f1", "score")
+TOP = ("results", "configs", "higher_is_better", "n-samples", "config", "lmms_eval_version", "model_name")
+ROWS = st.fixed_dictionaries(
+    {"doc_id": st.integers(0, 3) | VALUES, "acc": VALUES | st.sampled_from([0.0, 1.0])},
+    optional=dict.fromkeys(FIELDS, VALUES),
+)
+RESULTS = st.fixed_dictionaries({}, optional=dict.fromkeys(TOP, VALUES | st.dictionaries(st.just("toy"), VALUES)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(ROWS, min_size=1, max_size=4), RESULTS | VALUES)
+def test_any_log_is_imported_or_refused_in_words(rows: list[dict[str, Any]], results: Any) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "d_samples_toy.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        path.with_name("d_results.json").write_text(json.dumps(results))
+        try:
+            log = imported_log(read_log(path), ImportOptions(checkpoint="c"), [LogJudge(logged_scores, NOTE)])
+        except ConfigError as error:
+            assert str(path) in str(error)
+            return
+        store = RunStore.create(Path(folder) / "runs")
+        written = write_to_store(store, log)
+        assert written.new and not write_to_store(store, log).new
+        scores = written.run.table()["score"].to_pylist()
+        assert len(scores) == len(log.rollouts)
+        assert all(score is None or 0 <= score <= 1 for score in scores)

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from specs_eval import load_runs
 from specs_eval.cli import main
 from specs_eval.errors import ConfigError
 from specs_eval.importing.imported import ImportOptions
@@ -85,6 +86,9 @@ def test_all_columns_in_every_format(tmp_path: Path, suffix: str) -> None:
     assert rows[0]["response"] == 'say "0", then\nstop' and rows[0]["target"] == "1" and rows[0]["group"] == "image0"
     assert json.loads(rows[3]["category"]) == {"kind": "odd; prime"} and rows[0]["metric_format"] == 1
     assert runs[5].samples()["q2"].prompt == "Question 2?"
+    frame = load_runs(tmp_path / "runs")
+    assert frame["temperature"].dtype == "float64" and frame["seed"].dtype == "Int64"
+    assert frame[["temperature", "seed", "entropy"]].isna().all(axis=None)
     part = specs("gf", "--id", "mine[kind=even]", "--ood", "mine[kind=prime]", "--store", tmp_path / "runs", "--json")
     assert part.exit_code == 0, part.output
 
