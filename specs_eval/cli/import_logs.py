@@ -137,10 +137,11 @@ def _read(path: Path, options: ImportOptions) -> list[ImportedLog]:
     from specs_eval.importing.lmms_rows import LogJudge
     from specs_eval.importing.lmms_samples import imported_log
     from specs_eval.importing.plain_rows import imported_rows
-    from specs_eval.tasks.mmmu.lmms_log import NOTE, logged_scores
+    from specs_eval.tasks.mmmu.lmms_log import NOTE, logged_categories, logged_scores
 
     if path.suffix == ".json" or (path.suffix == ".jsonl" and is_samples_file(path)):
-        return [imported_log(read_log(path), options, [LogJudge(logged_scores, NOTE)])]
+        mmmu = LogJudge(logged_scores, logged_categories, NOTE)
+        return [imported_log(read_log(path), options, [mmmu])]
     if path.suffix in (".jsonl", ".csv", ".tsv"):
         return imported_rows(path, options)
     raise ConfigError(f"{path}: not .jsonl, .json, .csv or .tsv")

@@ -26,6 +26,8 @@ class LogJudge:
 
     scores: Callable[[Mapping[str, Any]], list[float] | None]
     """One number in [0, 1] for each response; None: the mapping is of another benchmark."""
+    categories: Callable[[Mapping[str, Any]], dict[str, str]]
+    """Categories that follow from the mapping."""
     note: str
     """What a reader of the scores should know."""
 
@@ -70,7 +72,7 @@ def judged_rows(rows: Sequence[Row], judges: Sequence[LogJudge]) -> tuple[list[R
             for judge in judges:
                 scores = judge.scores(value)
                 if scores:
-                    new[key] = {**value, "score": sum(scores) / len(scores), "all": scores}
+                    new[key] = {**value, "score": sum(scores) / len(scores), "all": scores, **judge.categories(value)}
                     notes[judge.note] = None
                     break
         judged.append((line, new))

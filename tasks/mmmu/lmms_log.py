@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from specs_eval.tasks.mmmu.scoring import open_is_right
+from specs_eval.tasks.mmmu.subjects import SUBJECTS, domain_of
 
 NOTE = "scored from the answers that lmms-eval parsed; where it cannot parse one it draws a letter at random"
 
@@ -28,3 +29,9 @@ def logged_scores(value: Mapping[str, Any]) -> list[float] | None:
         return None
     each = predictions if all(isinstance(one, list) for one in predictions) else [predictions]
     return [float(open_is_right(one, gold)) for one in each]
+
+
+def logged_categories(value: Mapping[str, Any]) -> dict[str, str]:
+    """Subject and domain as our own MMMU has them; empty where the mapping names no subject of MMMU."""
+    subject = value.get("subdomain")
+    return {"subject": subject, "domain": domain_of(subject)} if subject in SUBJECTS else {}

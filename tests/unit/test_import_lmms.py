@@ -22,7 +22,7 @@ from specs_eval.importing.lmms_rows import LogJudge
 from specs_eval.importing.lmms_samples import imported_log
 from specs_eval.importing.writing import write_log as write_to_store
 from specs_eval.store import RunStore
-from specs_eval.tasks.mmmu.lmms_log import NOTE, logged_scores
+from specs_eval.tasks.mmmu.lmms_log import NOTE, logged_categories, logged_scores
 
 SCORES = (1.0, 0.0, 1.0, 0.0)
 
@@ -176,14 +176,19 @@ def test_mmmu_is_scored_from_its_parsed_answers(tmp_path: Path) -> None:
         mmmu(2, "multiple-choice", "C", "C"),
         mmmu(3, "open", "yes", ["no", "it is no"]),
     ]
-    path = write_log(tmp_path / "logs", samples, metric_list=[{"metric": "mmmu_acc", "higher_is_better": True}])
+    metrics = [{"metric": "mmmu_acc", "higher_is_better": True}]
+    path = write_log(tmp_path / "logs", samples, task="mmmu_val", metric_list=metrics)
     result = run_import(tmp_path, path)
     assert result.exit_code == 0 and "draws a letter at random" in result.output, result.output
     rows = stored(tmp_path).table().to_pylist()
     assert [(row["sample_id"][-1], row["score"]) for row in rows] == [
         ("0", 1), ("0", 0), ("1", 1), ("1", 0), ("2", 1), ("3", 0),
     ]  # fmt: skip
-    assert json.loads(rows[0]["category"]) == {"subdomain": "Art_Theory", "question_type": "multiple-choice"}
+    assert json.loads(rows[0]["category"]) == {
+        "subdomain": "Art_Theory", "subject": "Art_Theory", "domain": "Art and Design",
+        "question_type": "multiple-choice",
+    }  # fmt: skip
+    assert "MMMU by domain" in specs("results", "--store", tmp_path / "runs").output
 
 
 def test_mathvista_pope_mmstar_and_mme_as_they_are_logged(tmp_path: Path) -> None:
@@ -416,7 +421,9 @@ def test_any_log_is_imported_or_refused_in_words(rows: list[dict[str, Any]], res
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         path.with_name("d_results.json").write_text(json.dumps(results))
         try:
-            log = imported_log(read_log(path), ImportOptions(checkpoint="c"), [LogJudge(logged_scores, NOTE)])
+            log = imported_log(
+                read_log(path), ImportOptions(checkpoint="c"), [LogJudge(logged_scores, logged_categories, NOTE)]
+            )
         except ConfigError as error:
             assert str(path) in str(error)
             return
