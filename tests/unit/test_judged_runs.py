@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("no_waiting")
 
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("specs_eval.tasks.judging.FIRST_WAIT", 0.0)
+    monkeypatch.setattr("specs_eval.transport.FIRST_WAIT", 0.0)
 
 
 @pytest.fixture
