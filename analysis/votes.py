@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from specs_eval.analysis.samples import FloatArray, IntArray, Rollouts
+from specs_eval.analysis.vote_chances import win_chance
 
 MAX_EXACT_ROLLOUTS = 128
 """Above this many rollouts a sample, maj@k is given for k = n only: subsets are too many to count in passing."""
@@ -104,8 +105,8 @@ class _Votes:
 
 def _kinds(answers: AnswerCounts) -> tuple[list[_Votes], IntArray]:
     """The different ways in which samples were answered, and which of them each sample is, shape (n_samples,)."""
-    order = np.lexsort((answers.worth, answers.counts, answers.samples))
-    counts, worth = answers.counts[order].astype(np.int64), answers.worth[order]
+    rows_in_order = np.lexsort((answers.worth, answers.counts, answers.samples))
+    counts, worth = answers.counts[rows_in_order].astype(np.int64), answers.worth[rows_in_order]
     ends = np.cumsum(np.bincount(answers.samples, minlength=answers.n_samples)).tolist()
     # Rows as bytes are compared and hashed without a Python object for each number.
     rows = np.stack([counts, worth.view(np.int64)], axis=1).tobytes()
@@ -118,7 +119,9 @@ def _kinds(answers: AnswerCounts) -> tuple[list[_Votes], IntArray]:
             known[key] = len(votes)
             votes.append(_Votes(tuple(counts[start:end].tolist()), tuple(worth[start:end].tolist()), n))
         kind[sample] = known[key]
-    return votes, kind
+    # By number of rollouts, so that the tables of one are not thrown out for those of another.
+    order = np.argsort([one.n_scored for one in votes], kind="stable")
+    return [votes[place] for place in order], np.argsort(order)[kind]
 
 
 def _vote_share(votes: _Votes, k: int) -> float:
@@ -134,52 +137,6 @@ def _vote(counts: tuple[int, ...], worth: tuple[float, ...], n: int, k: int) -> 
     total = 0.0
     for place, value in enumerate(worth):
         if value > 0:
-            rivals = tuple(sorted(counts[:place] + counts[place + 1 :]))
-            total += value * _win_share(counts[place], rivals, n - sum(counts), k)
+            rivals = counts[:place] + counts[place + 1 :]
+            total += value * win_chance(counts[place], rivals, n - sum(counts), k)
     return min(total, 1.0)
-
-
-@lru_cache(maxsize=65536)
-def _win_share(count: int, rivals: tuple[int, ...], n_silent: int, k: int) -> float:
-    """Chance that an answer wins the vote among k rollouts drawn without replacement.
-
-    Summed over the number m of its votes: the ways in which every rival has fewer than m votes, or ties at m. With j
-    rivals tied it wins 1 time in j + 1, and 1 / (j + 1) is the integral of y^j over [0, 1]: so each tie carries a
-    factor y, and Gauss-Legendre nodes integrate the polynomial in y exactly. Ways are polynomials in x, one power a vote.
-    """
-    n = count + sum(rivals) + n_silent
-    if k == n:
-        return _plurality(count, rivals)
-    votes, y, weight = _tie_nodes(min(count, k), k, len(rivals))
-    ways = np.zeros((len(votes), k + 1))
-    ways[:, 0] = 1.0
-    for rival in rivals:
-        spread = np.zeros_like(ways)
-        for taken in range(min(rival, k) + 1):
-            factor = float(math.comb(rival, taken)) * np.where(taken < votes, 1.0, np.where(taken == votes, y, 0.0))
-            spread[:, taken:] += factor[:, None] * ways[:, : k + 1 - taken]
-        ways = spread
-    rest = k - votes
-    silent = np.array([[math.comb(n_silent, j) for j in range(k + 1)]], dtype=np.float64)
-    exact = np.array([ways[i, : r + 1] @ silent[0, r::-1] for i, r in enumerate(rest.tolist())])
-    own = np.array([math.comb(count, m) for m in votes.tolist()], dtype=np.float64)
-    return float(np.sum(weight * own * exact) / math.comb(n, k))
-
-
-def _plurality(count: int, rivals: tuple[int, ...]) -> float:
-    """All rollouts vote: nothing is left to chance but ties."""
-    if count < max(rivals, default=0):
-        return 0.0
-    return 1 / (1 + rivals.count(count))
-
-
-def _tie_nodes(most: int, k: int, n_rivals: int) -> tuple[IntArray, FloatArray, FloatArray]:
-    """Votes m of the winner, with nodes and weights on [0, 1] for the ties that are possible at each m."""
-    votes, nodes, weights = [], [], []
-    for m in range(1, most + 1):
-        ties = min(n_rivals, (k - m) // m)
-        points, mass = np.polynomial.legendre.leggauss(ties // 2 + 1)
-        votes += [m] * len(points)
-        nodes += ((points + 1) / 2).tolist()
-        weights += (mass / 2).tolist()
-    return np.array(votes, dtype=np.int64), np.array(nodes), np.array(weights)

@@ -19,6 +19,7 @@ from specs_eval.analysis.resampling import Resampling
 from specs_eval.analysis.samples import Rollouts
 from specs_eval.analysis.solving import default_ks, pass_at_k
 from specs_eval.analysis.statistics import Estimate
+from specs_eval.analysis.vote_chances import win_chance
 from specs_eval.analysis.votes import count_answers, distinct_answers, effective_answers, majorities, majority_at_k
 from specs_eval.errors import ComparisonError, ConfigError
 
@@ -222,6 +223,44 @@ def test_samples_with_the_same_votes_are_counted_once_and_rightly(answers: list[
             assert math.isnan(expected) == (k > len(row))
             if k <= len(row):
                 assert expected == pytest.approx(float(naive_majority(row, {1: 1.0}, k)))
+
+
+def exact_win_chance(count: int, rivals: list[int], n_silent: int, k: int) -> Fraction:
+    """The same by whole numbers: ways to draw, by votes and by rivals that tie, one answer after the other."""
+    total = Fraction(0)
+    for m in range(1, min(count, k) + 1):
+        ways = {(0, 0): 1}
+        for rival in rivals:
+            grown: Counter[tuple[int, int]] = Counter()
+            for (drawn, ties), number in ways.items():
+                for taken in range(min(rival, m, k - m - drawn) + 1):
+                    grown[drawn + taken, ties + (taken == m)] += number * math.comb(rival, taken)
+            ways = dict(grown)
+        for (drawn, ties), number in ways.items():
+            rest = math.comb(n_silent, k - m - drawn)
+            total += Fraction(math.comb(count, m) * number * rest, ties + 1)
+    return total / math.comb(count + sum(rivals) + n_silent, k)
+
+
+@pytest.mark.parametrize(
+    ("count", "rivals", "n_silent", "k"),
+    [
+        (1, [1] * 7, 0, 4),
+        (20, [20, 15, 5, 4], 0, 32),
+        (2, [30, 1, 1], 30, 7),
+        (3, [1] * 60, 1, 50),
+        (60, [30, 30], 8, 64),
+    ],
+)
+def test_the_chance_to_win_a_vote_is_exact_for_many_rollouts(
+    count: int, rivals: list[int], n_silent: int, k: int
+) -> None:
+    exact = float(exact_win_chance(count, rivals, n_silent, k))
+    assert win_chance(count, rivals, n_silent, k) == pytest.approx(exact, abs=1e-12)
+    everyone = [count, *rivals]
+    chances = [win_chance(everyone[i], everyone[:i] + everyone[i + 1 :], n_silent, k) for i in range(len(everyone))]
+    nobody = math.comb(n_silent, k) / math.comb(sum(everyone) + n_silent, k)
+    assert sum(chances) == pytest.approx(1 - nobody, abs=1e-11), "somebody wins, or nobody votes"
 
 
 def test_many_runs_at_once_are_what_each_is_alone() -> None:
