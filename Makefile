@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-all lint types check bench clean
+.PHONY: setup browser demo test test-all lint types check bench clean
 
 setup: $(VENV)/.installed
 
@@ -13,13 +13,21 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
+BROWSERS := chromium chromium-browser google-chrome
+HAS_BROWSER := command -v chromedriver >/dev/null && for name in $(BROWSERS); do command -v $$name >/dev/null && exit 0; done; exit 1
+GET_BROWSER := test "$$(id -u)" = 0 && timeout 120 apt-get update -qq && timeout 300 apt-get install -y -qq chromium chromium-driver
+
+browser:  ## Chromium for the tests of the report, where root may install it; without it they are skipped
+	@($(HAS_BROWSER)) || { $(GET_BROWSER); } >/dev/null 2>&1 || true
+	@($(HAS_BROWSER)) || echo "no Chromium with chromedriver: the tests of the report in a browser are skipped"
+
 demo: setup  ## evaluate a tiny VLM and a series trained from it on the spot
 	$(BIN)/specs-eval demo
 
-test: setup  ## everything but the tests marked slow
+test: setup browser  ## everything but the tests marked slow
 	$(BIN)/pytest -q -m "not slow"
 
-test-all: setup
+test-all: setup browser
 	$(BIN)/pytest -q
 
 lint: setup

@@ -21,7 +21,9 @@ from specs_eval.analysis.series_difference import SeriesDifference
 
 _TONES: dict[str, Tone] = {"improved": "good", "regressed": "bad", "undecided": "open"}
 _VERBS = {"improved": "over", "regressed": "against", "undecided": "against"}
-_WHY_NOTHING = "Nothing: there is no base, and no series with two checkpoints of the same task. Name a base with --base."
+_WHY_NOTHING = (
+    "Nothing: there is no base, and no series with two checkpoints of the same task. Name a base with --base."
+)
 _SAID_AT_MOST = 6
 """Tasks that one sentence names."""
 

@@ -48,6 +48,8 @@ class BrowserSample:
     """By checkpoint."""
     images: tuple[str, ...] = ()
     """Digests."""
+    sides: tuple[str, ...] = ()
+    """Checkpoints to show first: the two between which it flipped, or the one at which it is stuck or failed."""
 
 
 class PictureSource(Protocol):
@@ -160,6 +162,7 @@ def _line(sample: BrowserSample, checkpoints: tuple[str, ...]) -> dict[str, Any]
         "target": visible(cut(sample.target, _MAX_SHORT)),
         "tags": list(sample.tags),
         "images": list(sample.images),
+        "sides": [place[one] for one in sample.sides if one in sample.rollouts],
         "runs": {
             str(place[checkpoint]): [_row(rollout) for rollout in rollouts]
             for checkpoint, rollouts in sample.rollouts.items()

@@ -21,6 +21,7 @@ What you saw
   Each checkpoint answered {questions} real questions {rollouts} times, sampled at T = 1, under the trained format (ID) and under
   six changed ones (OOD). A rising ID curve looks like success; whether OOD rises with it is what GF tells apart. pass@k
   and RBF say how much room for exploration, and so for RL, is left.
+  report.html shows all of it on one page, with every sample; open it in a browser.
   Everything is in {store}/; the same command again has nothing left to do.
 
 Now with your own checkpoints
@@ -60,6 +61,8 @@ def demo(output: Path, store: Path, questions: int, rollouts: int, seed: int) ->
     series = [part for method in METHODS for part in ("--series", method)]
     _step("explore", "--tasks", "formats_ood", "--store", str(store))
     _step("gf", "--id", "formats_id", "--ood", "formats_ood", "--base", "base", *series, "--store", str(store))
+    trained = [part for method in METHODS for part in ("--training", str(output / method))]
+    _step("report", "--store", str(store), "--base", "base", *trained, "-o", "report.html")
     click.echo(_NEXT.format(questions=questions, rollouts=rollouts, store=store))
     click.echo(f"Demo done in {time.monotonic() - started:.0f} s.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,20 @@ class _Chosen:
 
     task: str
     sample_id: str
-    tags: tuple[Tag, ...]
+    telling: _Telling
+
+
+@dataclass(frozen=True, slots=True)
+class _Telling:
+    """Why a sample is worth looking at, and where."""
+
+    tags: tuple[Tag, ...] = ()
+    sides: tuple[str, ...] = ()
+    """The two checkpoints between which, or the one at which, the first tag shows."""
+
+    def and_also(self, tag: Tag, *sides: str) -> _Telling:
+        """With one more tag."""
+        return self if tag in self.tags else _Telling((*self.tags, tag), self.sides or sides)
 
 
 def candidate_samples(answer: Answer, pictures: Pictures, seed: int) -> Candidates:
@@ -113,7 +126,7 @@ def _task_order(numbers: TaskNumbers, seed: int) -> Iterator[_Chosen]:
     generator = random.Random(f"{seed} {numbers.task}")
     kinds: list[list[str]] = []
     for tag in (FLIPPED_UP, FLIPPED_DOWN, STUCK, FAILED):
-        ids = [sample_id for sample_id in numbers.sample_ids if tag in tags.get(sample_id, ())]
+        ids = [sample_id for sample_id in numbers.sample_ids if tag in tags.get(sample_id, _Telling()).tags]
         generator.shuffle(ids)
         kinds.append(ids)
     rest = [sample_id for sample_id in numbers.sample_ids if sample_id not in tags]
@@ -126,7 +139,7 @@ def _task_order(numbers: TaskNumbers, seed: int) -> Iterator[_Chosen]:
         if sample_id is None:
             return
         seen.add(sample_id)
-        yield _Chosen(numbers.task, sample_id, tags.get(sample_id, ()))
+        yield _Chosen(numbers.task, sample_id, tags.get(sample_id, _Telling()))
 
 
 def _in_turn(sources: Sequence[Iterator[Any]]) -> Iterator[Any]:
@@ -140,29 +153,29 @@ def _in_turn(sources: Sequence[Iterator[Any]]) -> Iterator[Any]:
                 left.remove(source)
 
 
-def _tags(numbers: TaskNumbers) -> dict[str, tuple[Tag, ...]]:
+def _tags(numbers: TaskNumbers) -> dict[str, _Telling]:
     """What is telling about each sample, by its id."""
-    found: dict[str, list[Tag]] = {}
+    found: dict[str, _Telling] = {}
 
-    def mark(tag: Tag, ids: Iterable[str]) -> None:
-        for sample_id in ids:
-            tags = found.setdefault(sample_id, [])
-            if tag not in tags:
-                tags.append(tag)
+    def mark(tag: Tag, sample_id: str, *sides: str) -> None:
+        found[sample_id] = found.get(sample_id, _Telling()).and_also(tag, *sides)
 
-    for flips in numbers.flips.values():
-        mark(FLIPPED_UP, (flip.sample_id for flip in flips.gained))
-        mark(FLIPPED_DOWN, (flip.sample_id for flip in flips.lost))
-    mark(STUCK, numbers.stuck)
-    mark(FAILED, numbers.failed)
-    return {sample_id: tuple(tags) for sample_id, tags in found.items()}
+    for sample_id, key in numbers.failed.items():
+        mark(FAILED, sample_id, _label(key))
+    for pair, flips in numbers.flips.items():
+        for tag, ones in ((FLIPPED_UP, flips.gained), (FLIPPED_DOWN, flips.lost)):
+            for flip in ones:
+                mark(tag, flip.sample_id, _label(pair.against), _label(pair.checkpoint))
+    for sample_id, key in numbers.stuck.items():
+        mark(STUCK, sample_id, _label(key))
+    return found
 
 
 def _totals(tasks: Sequence[TaskNumbers]) -> dict[str, int]:
     totals = dict.fromkeys((FLIPPED_UP, FLIPPED_DOWN, STUCK, FAILED), 0)
     for numbers in tasks:
-        for tags in _tags(numbers).values():
-            for tag in tags:
+        for telling in _tags(numbers).values():
+            for tag in telling.tags:
                 totals[tag] += 1
     return {"all": sum(len(numbers.sample_ids) for numbers in tasks), **totals}
 
@@ -195,7 +208,8 @@ def _sample(
         category=record.category,
         prompt=record.prompt,
         target=record.target,
-        tags=chosen.tags,
+        tags=chosen.telling.tags,
+        sides=chosen.telling.sides,
         rollouts={name: tuple(ones) for name, ones in rollouts.items()},
         images=record.images,
     )

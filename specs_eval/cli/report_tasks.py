@@ -59,10 +59,10 @@ class TaskNumbers:
     """By compared checkpoints and metric."""
     flips: dict[ComparedPair, Flips] = field(default_factory=dict)
     """In the score."""
-    stuck: set[str] = field(default_factory=set)
-    """Samples stuck at the last checkpoint of a series."""
-    failed: set[str] = field(default_factory=set)
-    """Samples with a rollout without a score."""
+    stuck: dict[str, CheckpointKey] = field(default_factory=dict)
+    """Samples stuck at the last checkpoint of a series, and that checkpoint."""
+    failed: dict[str, CheckpointKey] = field(default_factory=dict)
+    """Samples with a rollout without a score, and the last checkpoint where that is so."""
     sample_ids: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
 
@@ -85,7 +85,7 @@ def measure_task(task: str, runs: Runs, compared: list[ComparedPair], resampling
         numbers.measurements += _means(place, metrics, resampling.level)
         numbers.measurements += _exploration(place, exploration)
         numbers.measurements += _parts(place, score, resampling.level)
-        numbers.failed.update(score.sample_ids[i] for i in np.unique(score.samples[~score.scored]).tolist())
+        numbers.failed |= {score.sample_ids[i]: key for i in np.unique(score.samples[~score.scored]).tolist()}
     _add_stuckness(numbers, read, runs, resampling.level)
     for pair in compared:
         if pair.checkpoint in read and pair.against in read:
@@ -163,7 +163,7 @@ def _add_stuckness(numbers: TaskNumbers, read: Read, runs: Runs, level: float) -
             continue
         found = stuck_series(measured, numbers.task, numbers.correctness, level)
         numbers.measured.append(measured)
-        numbers.stuck.update(sample.sample_id for sample in found.points[-1].samples)
+        numbers.stuck |= {sample.sample_id: keys[-1] for sample in found.points[-1].samples}
         numbers.stuckness.append(found)
         places = {key.name: _Place(numbers.task, key, runs[key].run_id) for key in keys}
         for point in found.points:

@@ -24,6 +24,7 @@ def test_the_demo_goes_from_training_to_tables(tmp_path: Path, monkeypatch: pyte
     assert result.exit_code == 0, result.output
     for said in ("$ specs-eval tiny series", "$ specs-eval gf", "GF", "pass@", "RBF", "Now with your own checkpoints"):
         assert said in result.output
+    assert "Content-Security-Policy" in (tmp_path / "report.html").read_text()
     again = CliRunner().invoke(main, ["demo", "--questions", "3", "--rollouts", "2"])
     assert "rollouts are in the store" in again.output and again.exit_code == 0
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import gzip
+import importlib.util
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -369,3 +371,69 @@ def test_one_series_keeps_its_base(store: Path) -> None:
 
     content = answer_report(Question(store, choice=Choice(("sft",)), resampling=FEW)).content
     assert content.methods == ("base", "sft") and content.base == "base"
+
+
+def test_figures_for_a_paper(answer: Answer, tmp_path: Path) -> None:
+    from specs_eval.analysis.report.images import check_exporter, export_figures, paper_figure
+    from specs_eval.analysis.report.page import all_figures
+    from specs_eval.errors import ConfigError
+
+    try:
+        check_exporter()
+    except ConfigError as error:
+        pytest.skip(str(error))
+    whole = document(answer.content)
+    section = next(one for one in whole.sections if one.anchor == "gf")
+    wanted = replace(whole, sections=(section,))
+    for kind, start in (("svg", b"<svg"), ("png", b"\x89PNG")):
+        files = export_figures(wanted, tmp_path / kind, kind)
+        assert [file.name for file in files] == [f"gf-0-{name}.{kind}" for name in ("id", "ood", "gf")]
+        assert all(file.read_bytes().startswith(start) for file in files)
+    drawn = (tmp_path / "svg" / "gf-0-ood.svg").read_text()
+    assert "OOD: easyvqa_formats_ood" in drawn and ">dpo<" in drawn, "title and legend stand inside"
+    for figure in all_figures(whole.sections):
+        assert paper_figure(figure)["layout"]["title"]["text"]
+
+
+def test_without_kaleido_or_a_browser_export_says_what_to_install(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "kaleido" else find_spec(name))
+    result = call("--store", store, "--format", "svg", "-o", tmp_path / "figures")
+    assert result.exit_code == 2 and "pip install 'specs-eval[figures]'" in result.output
+    monkeypatch.undo()
+    chromium = pytest.importorskip("choreographer.browsers.chromium")
+    monkeypatch.setattr(chromium.Chromium, "find_browser", classmethod(lambda cls, *, skip_local: None))
+    result = call("--store", store, "--format", "png", "-o", tmp_path / "figures")
+    assert result.exit_code == 2 and "needs Chrome or Chromium" in result.output and not (tmp_path / "figures").exists()
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast of two colours as WCAG 2 defines it."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_texts_and_curves_stand_out_on_light_and_dark(answer: Answer) -> None:
+    from specs_eval.analysis.report.page import _asset
+    from specs_eval.analysis.report.palette import styles
+
+    css = _asset("page.css")
+    grounds = [
+        dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block)) for block in re.findall(r"\{([^{}]*--paper[^}]*)\}", css)
+    ]
+    grounds = [one for one in grounds if len(one) > 7]
+    assert len(grounds) == 3, "light, dark by preference, dark by choice"
+    assert grounds[1] == grounds[2]
+    for colours in grounds[:2]:
+        for name in ("ink", "soft", "link", "good", "bad", "open"):
+            assert contrast(colours[name], colours["paper"]) >= 4.5, (name, colours)
+        for style in list(styles(["base", *"abcd"], "base").values()):
+            assert contrast(style.colour, colours["paper"]) >= 2.8, style

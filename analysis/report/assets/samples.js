@@ -159,7 +159,10 @@
   function column(sample, side) {
     const there = Object.keys(sample.runs).map(Number).sort((one, other) => one - other);
     const wanted = head.checkpoints.indexOf(sides[side]);
-    const chosen = there.includes(wanted) ? wanted : side === 0 ? there[0] : there[there.length - 1];
+    // What the user chose; else where the sample is telling; else the first and the last checkpoint.
+    const telling = side === 1 ? sample.sides.at(-1) : sample.sides.length > 1 ? sample.sides[0] : undefined;
+    const usual = telling ?? (side === 0 ? there[0] : there[there.length - 1]);
+    const chosen = there.includes(wanted) ? wanted : usual;
     const made = element("section", "side");
     made.setAttribute("aria-label", side === 0 ? "First checkpoint" : "Second checkpoint");
     const choice = element("select");
