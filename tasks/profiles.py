@@ -39,6 +39,15 @@ def profile_named(name: str) -> Profile:
     raise ConfigError(f"unknown scoring profile {name!r}; choose one of {', '.join(PROFILES)}")
 
 
+def profile_of(task_version: str) -> Profile:
+    """The profile in a task's version, where it stands before a judge's name (which may hold any word).
+
+    Versions that name none (easy-VQA, format-following views, lmms-eval tasks) count as ``official``.
+    """
+    rules = task_version.partition("-judge:")[0] + "-"
+    return next((name for name in PROFILES if f"-{name}-" in rules), "official")
+
+
 _JUDGED = re.compile(r"-judge:(.+)-[0-9a-f]{12}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,11 @@ class Answer:
         """As in the design: 0 pass, 1 regression, 3 undecided."""
         return 0 if self.same else exit_code(list(self.verdicts), self.policy.undecided)
 
+    @property
+    def passed(self) -> bool:
+        """Whether the candidate may take the baseline's place (undecided gates count as the policy says)."""
+        return self.exit_code == 0
+
     def of_outcome(self, outcome: Outcome) -> list[Verdict]:
         """The verdicts with an outcome."""
         return [one for one in self.verdicts if one.outcome == outcome]
@@ -102,6 +108,16 @@ def answer_check(question: Question) -> Answer:
         ComparisonError: runs that are missing, incomplete, or do not compare.
     """
     sides, notes = find_sides(question)
+    return answer_sides(question, sides, notes)
+
+
+def answer_sides(question: Question, sides: Sides, notes: tuple[str, ...] = ()) -> Answer:
+    """The verdicts on two checkpoints that were found already.
+
+    Raises:
+        ConfigError: a metric or category that does not exist.
+        ComparisonError: runs that are missing, incomplete, or do not compare.
+    """
     if sides.baseline.fingerprint == sides.candidate.fingerprint:
         return answer_of(question, sides, (), notes)
     measured = [measure(gate, sides, question.policy, question.n_draws) for gate in question.policy.gates]
@@ -126,13 +142,19 @@ def find_sides(question: Question) -> tuple[Sides, tuple[str, ...]]:
     """Both checkpoints in the store, the baseline by its pin where it has one."""
     runs = stored_runs(question.store)
     pin = load_pins(question.pin_file).get(question.baseline)
-    baseline = find_side(runs, question.baseline) if pin is None else _pinned(runs, question, pin)
+    baseline = find_side(runs, question.baseline) if pin is None else find_pinned(runs, question, pin)
     candidate = find_side(runs, question.candidate)
     sides = Sides(baseline, candidate, tuple(runs), question.selects, question.overlap, question.allow_incomplete)
-    return sides, () if pin is None else _pin_notes(question.baseline, pin, baseline)
+    return sides, () if pin is None else pin_notes(question.baseline, pin, baseline)
 
 
-def _pinned(runs: list[StoredRun], question: Question, pin: Pin) -> Side:
+def find_pinned(runs: Sequence[StoredRun], question: Question, pin: Pin) -> Side:
+    """The runs of a pinned baseline.
+
+    Raises:
+        ConfigError: it is pinned by an imported run, which stands for no weights.
+        ComparisonError: the store does not have these weights.
+    """
     mine = [run for run in runs if run.manifest.checkpoint.fingerprint == pin.fingerprint]
     if not mine:
         raise ComparisonError(
@@ -144,7 +166,7 @@ def _pinned(runs: list[StoredRun], question: Question, pin: Pin) -> Side:
     return find_side(mine, pin.fingerprint)
 
 
-def _pin_notes(name: str, pin: Pin, side: Side) -> tuple[str, ...]:
+def pin_notes(name: str, pin: Pin, side: Side) -> tuple[str, ...]:
     """Tasks that are of another version now than when the baseline was pinned."""
     now = {run.manifest.task: run.manifest.task_version for run in side.runs}
     moved = [task for task, version in pin.tasks.items() if task in now and now[task] != version]

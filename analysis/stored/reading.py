@@ -41,6 +41,14 @@ def stored_runs(store: Path) -> list[StoredRun]:
     return runs
 
 
+def rollouts_done(run: StoredRun) -> int:
+    """Rollouts of a run that have a score."""
+    results = run.results()
+    if results is not None:
+        return results.n_rollouts - results.n_failed
+    return len({(one.sample_id, one.rollout) for one in run.rollouts() if not one.failed})
+
+
 def read_rollouts(
     run: StoredRun,
     metrics: Sequence[str],

@@ -81,15 +81,21 @@ def check_settings(baseline: StoredRun, candidate: StoredRun) -> None:
     Raises:
         ComparisonError: the message names each field that differs and what to do.
     """
-    one, other = settings_of(baseline), settings_of(candidate)
-    different = [
-        field for field in REMEDIES if one[field] != other[field] and UNKNOWN not in (one[field], other[field])
-    ]
+    different = different_settings(baseline, candidate)
     if different:
+        one, other = settings_of(baseline), settings_of(candidate)
         what = "; ".join(
-            f"{field} (baseline {one[field]!r}, candidate {other[field]!r}): {REMEDIES[field]}" for field in different
+            f"{field} (baseline {one[field]!r}, candidate {other[field]!r}): {remedy}"
+            for field, remedy in REMEDIES.items()
+            if field in different
         )
         raise ComparisonError(f"the runs of {baseline.manifest.task} do not compare; they differ in {what}")
+
+
+def different_settings(one: StoredRun, other: StoredRun) -> set[str]:
+    """Fields of `REMEDIES` in which two runs differ; what an imported run does not know is not held against it."""
+    mine, others = settings_of(one), settings_of(other)
+    return {field for field in REMEDIES if mine[field] != others[field] and UNKNOWN not in (mine[field], others[field])}
 
 
 def check_questions(baseline: StoredRun, candidate: StoredRun) -> str | None:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from specs_eval.cli.check_run_options import Running, run_options
 from specs_eval.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from specs_eval.analysis.checks.answer import Answer
+    from specs_eval.analysis.checks.answer import Answer, Question
     from specs_eval.policy import Policy
 
 _COLOURS = {"pass": "green", "fail": "red", "undecided": "yellow"}
@@ -54,6 +55,7 @@ _STYLES = {"pass": "green", "fail": "bold red", "undecided": "yellow"}
 @click.option("--overlap", is_flag=True, help="Use the samples that both answered, where they differ.")
 @click.option("--allow-incomplete", is_flag=True, help="Also use runs that are not finished.")
 @click.option("--bootstrap", type=int, default=2000, show_default=True, metavar="N", help="Draws of the bootstrap.")
+@run_options
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write JUnit XML.")
 @click.option(
     "--markdown",
@@ -76,6 +78,7 @@ def check(
     overlap: bool,
     allow_incomplete: bool,
     bootstrap: int,
+    running: Running | None,
     junit: Path | None,
     markdown: Path | None,
     metrics: Path | None,
@@ -85,6 +88,7 @@ def check(
 
     \b
     specs-eval check --baseline main --candidate dpo/600 --policy specs-eval.toml
+    specs-eval check --baseline main --candidate out/dpo/checkpoint-600 --run
     specs-eval check --series dpo
     """
     from specs_eval.analysis.checks.answer import Question, answer_check
@@ -93,7 +97,7 @@ def check(
 
     policy, policy_file = load_policy(policy_path)
     if series is not None:
-        if baseline or candidate or junit or markdown or metrics or overlap:
+        if baseline or candidate or junit or markdown or metrics or overlap or running:
             raise ConfigError(
                 "--series follows one training run: it takes --policy, --select and --json, and no checkpoints"
             )
@@ -105,7 +109,10 @@ def check(
     question = Question(
         store, policy, policy_file, baseline, candidate, pin_file, selects, allow_incomplete, overlap, bootstrap
     )
-    answer = answer_check(question)
+    if running is not None and running.dry_run:
+        _show_plan(question, running, as_json)
+        return
+    answer = answer_check(question) if running is None else _answer_with_runs(question, running)
     write_outputs(answer, junit, markdown, metrics)
     if as_json:
         click.echo(json.dumps(answer.to_dict(), indent=2, allow_nan=False))
@@ -114,6 +121,23 @@ def check(
 
         show(answer, results_console())
     sys.exit(answer.exit_code)
+
+
+def _show_plan(question: Question, running: Running, as_json: bool) -> None:
+    from specs_eval.cli.check_run import make_plan, plan_lines
+
+    plan = make_plan(question, running)
+    if as_json:
+        facts = {"command": "check", "dry_run": True, "owed": [one.to_dict() for one in plan.owed]}
+        click.echo(json.dumps(facts, indent=2, allow_nan=False))
+    else:
+        click.echo("\n".join(plan_lines(plan)))
+
+
+def _answer_with_runs(question: Question, running: Running) -> Answer:
+    from specs_eval.cli.check_run import answer_with_runs
+
+    return answer_with_runs(question, running)
 
 
 def _check_series(

@@ -128,7 +128,7 @@ def _task(run: StoredRun, wanted: Wanted) -> tuple[Task, dict[str, Any] | None, 
     Raises:
         ConfigError: the task has no profiles, or the run was scored with a judge and none is given.
     """
-    from specs_eval.tasks.profiles import judged_by
+    from specs_eval.tasks.profiles import judged_by, profile_of
     from specs_eval.tasks.registry import get_task
 
     name, version = run.manifest.task, run.manifest.task_version
@@ -138,7 +138,7 @@ def _task(run: StoredRun, wanted: Wanted) -> tuple[Task, dict[str, Any] | None, 
             f"{run.run_id} was scored with the judge {known_judge}; give --judge URL --judge-model {known_judge} (with "
             "the --judge-cache of that run nothing is asked twice), or name the runs to rescore without it"
         )
-    profile = wanted.profile or _own_profile(version)
+    profile = wanted.profile or profile_of(version)
     task = get_task(name, wanted.data_dir, profile=profile, judge=wanted.judge)
     if wanted.profile is not None and not hasattr(task, "profile"):
         raise ConfigError(f"task {task.name} has no scoring profiles; leave --profile out")
@@ -146,14 +146,6 @@ def _task(run: StoredRun, wanted: Wanted) -> tuple[Task, dict[str, Any] | None, 
     if sees_images or type(task).__module__.startswith("specs_eval.tasks.lmms"):
         return task, {sample.sample_id: sample for sample in task.samples()}, None
     return task, None, None
-
-
-def _own_profile(version: str) -> Profile:
-    """The profile in a task's version, which stands before a judge's name (and that may hold any word)."""
-    from specs_eval.tasks.profiles import PROFILES
-
-    rules = version.partition("-judge:")[0] + "-"
-    return next((name for name in PROFILES if f"-{name}-" in rules), "official")
 
 
 def _save(store: RunStore, rescored: Rescored, task: Task, *, keep_old: bool) -> StoredRun:

@@ -14,7 +14,9 @@ from specs_eval.errors import EXIT_INCOMPLETE, ConfigError
 
 if TYPE_CHECKING:
     from specs_eval.backends.base import BackendOptions
+    from specs_eval.checkpoints import Resolution
     from specs_eval.runner import Evaluation, RunRequest
+    from specs_eval.store import RunStore
     from specs_eval.tasks.judging import Judge
     from specs_eval.tasks.profiles import Profile
 
@@ -146,17 +148,25 @@ def run_checkpoints(
     ckpts: list[str], request: RunRequest, store_path: Path, backend_name: str, options: BackendOptions
 ) -> Evaluation:
     """Resolve, evaluate, report progress on stderr."""
-    from rich.console import Console
-
-    from specs_eval.backends.registry import create_backend
     from specs_eval.checkpoints import resolve_checkpoints
-    from specs_eval.cli.progress import make_observer
     from specs_eval.fingerprint import Fingerprinter
-    from specs_eval.runner import evaluate
     from specs_eval.store import RunStore
 
     store = RunStore.create(store_path)
     resolution = resolve_checkpoints(ckpts, Fingerprinter(store.root / "fingerprints.json"))
+    return run_resolved(resolution, request, store, backend_name, options)
+
+
+def run_resolved(
+    resolution: Resolution, request: RunRequest, store: RunStore, backend_name: str, options: BackendOptions
+) -> Evaluation:
+    """Evaluate checkpoints that were found already, report progress on stderr."""
+    from rich.console import Console
+
+    from specs_eval.backends.registry import create_backend
+    from specs_eval.cli.progress import make_observer
+    from specs_eval.runner import evaluate
+
     engine = create_backend(backend_name, options)
     console = Console(stderr=True)
     observer = make_observer(console, len(resolution.checkpoints) * len(request.tasks))

@@ -1,0 +1,256 @@
+"""``specs-eval check --run``: evaluate what the gates need and the store lacks, as the baseline was evaluated; then judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from specs_eval.analysis.checks.answer import Answer, Question, answer_sides, find_pinned, pin_notes
+from specs_eval.analysis.checks.measures import Sides
+from specs_eval.analysis.stored.sides import IMPORTED, REMEDIES, Side
+from specs_eval.backends.base import BackendOptions
+from specs_eval.baselines import load_pins
+from specs_eval.checkpoints import Checkpoint, Resolution
+from specs_eval.cli.check_contenders import Contender, checkpoint_of, find_contender, of_weights, runs_in
+from specs_eval.cli.check_missing import Defaults, Owed, Terms, best_run, missing, needed_tasks, terms_of
+from specs_eval.cli.check_run_options import Running
+from specs_eval.errors import ComparisonError, ConfigError, GenerationError
+from specs_eval.fingerprint import Fingerprinter
+from specs_eval.policy import Policy
+from specs_eval.runner import RunRequest
+from specs_eval.store import MARKER, RunStore, StoredRun
+from specs_eval.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Who must have answered what, on which terms, and what of it is missing."""
+
+    contenders: tuple[Contender, ...]
+    terms: Mapping[str, Terms]
+    owed: tuple[Owed, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def same(self) -> bool:
+        """Whether baseline and candidate are the same weights."""
+        return self.contenders[0].side.fingerprint == self.contenders[1].side.fingerprint
+
+
+def answer_with_runs(question: Question, running: Running) -> Answer:
+    """Evaluate what is missing, then judge on exactly the runs that compare.
+
+    Interrupted, the same question continues.
+
+    Raises:
+        ConfigError: a checkpoint, task, metric or option that cannot be.
+        ComparisonError: runs that do not compare, such as on data that has changed since the baseline was evaluated.
+        GenerationError: a checkpoint could not be evaluated; what was is stored.
+    """
+    plan = make_plan(question, running)
+    if plan.same:
+        sides = Sides(plan.contenders[0].side, plan.contenders[1].side, ())
+        return answer_sides(question, sides, plan.notes)
+    if plan.owed:
+        evaluate_owed(plan.owed, question.store, running)
+    stored = runs_in(question.store)
+    contenders = [_with_runs(one, stored) for one in plan.contenders]
+    # What nobody had answered before has a reference now.
+    known = {task: terms for task, terms in plan.terms.items() if terms.reference is not None}
+    terms = terms_of(contenders, question.selects, Defaults()) | known
+    chosen = {one.role: _chosen(one, terms) for one in contenders}
+    bases = {role: side for role, side in chosen.items() if role.startswith("base ")}
+    runs = tuple(run for side in chosen.values() for run in side.runs)
+    sides = Sides(chosen["baseline"], chosen["candidate"], runs, (), question.overlap, question.allow_incomplete)
+    answer = answer_sides(replace(question, policy=_with_bases(question.policy, bases)), sides, plan.notes)
+    return replace(answer, policy=question.policy)
+
+
+def make_plan(question: Question, running: Running) -> Plan:
+    """Find the checkpoints, in the store or on disk, and what is missing of them.
+
+    Raises:
+        ConfigError: a checkpoint that is neither, or options that contradict what is stored.
+        ComparisonError: a checkpoint has several runs of a task, or its files cannot be used.
+    """
+    runs = runs_in(question.store)
+    has_store = (question.store / MARKER).exists()
+    fingerprinter = Fingerprinter(question.store / "fingerprints.json" if has_store else None)
+    pin = load_pins(question.pin_file).get(question.baseline)
+    notes: tuple[str, ...] = ()
+    contenders = []
+    for role, tasks in needed_tasks(question.policy).items():
+        if role == "baseline" and pin is not None:
+            side = find_pinned(runs, question, pin)
+            notes = pin_notes(question.baseline, pin, side)
+            contenders.append(Contender(role, side, None, tasks))
+            continue
+        text = {"baseline": question.baseline, "candidate": question.candidate}.get(role, role.removeprefix("base "))
+        contenders.append(find_contender(text, role, tasks, runs, fingerprinter))
+    plan = Plan(tuple(contenders), {}, (), notes)
+    if plan.same:
+        return plan
+    defaults = Defaults(running.rollouts, running.limit, running.temperature)
+    terms = terms_of(contenders, question.selects, defaults)
+    return replace(plan, terms=terms, owed=tuple(missing(contenders, terms)))
+
+
+def evaluate_owed(owed: Sequence[Owed], store_path: Path, running: Running) -> None:
+    """Evaluate through the ordinary runner: checkpoints that owe the same go through one engine.
+
+    Raises:
+        ConfigError: no such task or backend.
+        ComparisonError: a task is not what the reference was evaluated on.
+        GenerationError: a checkpoint failed; the message says why.
+    """
+    from specs_eval.cli.run import run_resolved
+
+    store = RunStore.create(store_path)
+    fingerprinter = Fingerprinter(store.root / "fingerprints.json")
+    checkpoints = {one.contender.role: checkpoint_of(one.contender, fingerprinter) for one in owed}
+    tasks = {one.terms.task: load_task(one.terms, running) for one in owed}
+    together: dict[tuple[Terms, ...], dict[str, Checkpoint]] = {}
+    for role, checkpoint in checkpoints.items():
+        mine = [one.terms for one in owed if one.contender.role == role]
+        for same in _on_same_terms(mine):
+            together.setdefault(same, {})[checkpoint.fingerprint] = checkpoint
+    problems: list[str] = []
+    for same, who in together.items():
+        request, backend, options = _request(same, tasks, running)
+        problems += run_resolved(Resolution(tuple(who.values()), ()), request, store, backend, options).problems
+    if problems:
+        raise GenerationError("not evaluated, so nothing is judged: " + "; ".join(problems))
+
+
+def load_task(terms: Terms, running: Running) -> Task:
+    """The task as the reference was scored: same rules, same questions.
+
+    Raises:
+        ConfigError: no such task, or a judge is needed and not given.
+        ComparisonError: today's data or rules are not those of the reference.
+    """
+    from specs_eval.tasks.profiles import PROFILES, judged_by, profile_of
+    from specs_eval.tasks.registry import get_task
+
+    if terms.reference is None:
+        return get_task(terms.task, running.data_dir, running.include_paths, judge=running.judge)
+    manifest = terms.reference.manifest
+    if manifest.checkpoint.fingerprint.startswith(IMPORTED):
+        raise ConfigError(
+            f"{manifest.checkpoint.name} on {terms.task} was imported: how it was evaluated is not known, so --run cannot "
+            "evaluate another checkpoint in the same way; evaluate both with 'specs-eval run'"
+        )
+    judge_name = judged_by(manifest.task_version)
+    if judge_name is not None and running.judge is None:
+        raise ConfigError(
+            f"{manifest.checkpoint.name} on {terms.task} was scored with the judge {judge_name}; give --judge URL "
+            f"--judge-model {judge_name}"
+        )
+    judge = None if judge_name is None else running.judge
+    first = profile_of(manifest.task_version)
+    versions = []
+    # A format-following view does not name the profile of its base task: then the one whose version fits is meant.
+    for profile in (first, *(name for name in PROFILES if name != first)):
+        task = get_task(terms.task, running.data_dir, running.include_paths, profile, judge)
+        if task.version == manifest.task_version:
+            _check_asked(task, terms)
+            return task
+        versions.append(task.version)
+    raise ComparisonError(
+        f"{terms.task} cannot be evaluated as {manifest.checkpoint.name} was; they would differ in task_version (baseline "
+        f"{manifest.task_version!r}, candidate {versions[0]!r}): {REMEDIES['task_version']}"
+    )
+
+
+def _check_asked(task: Task, terms: Terms) -> None:
+    """Refuse a reference that answered other samples than a prefix, or was stopped elsewhere: the runner asks a prefix."""
+    if terms.reference is None:
+        return
+    stop = tuple(getattr(task, "stop", ()))
+    if terms.reference.manifest.sampling.stop not in (None, stop):
+        raise ComparisonError(f"{terms.task} is stopped at other strings now ({stop!r}): {REMEDIES['stop']}")
+    asked = set(terms.reference.samples())
+    first = {sample.sample_id for sample in task.samples()[: max(terms.n_samples or 0, len(asked))]}
+    if not asked <= first:
+        raise ComparisonError(
+            f"{terms.reference.manifest.checkpoint.name} answered samples of {terms.task} that are not its first "
+            f"{len(asked):,}; evaluate both with the same 'specs-eval run --limit'"
+        )
+
+
+def _request(
+    same: Sequence[Terms], tasks: Mapping[str, Task], running: Running
+) -> tuple[RunRequest, str, BackendOptions]:
+    """What the runner is asked, and of which engine."""
+    terms = same[0]
+    members = [tasks[one.task] for one in same]
+    options = BackendOptions(running.batch_size, running.device)
+    if terms.reference is None:
+        request = RunRequest(members, terms.n_rollouts, terms.temperature, terms.n_samples)
+        return request, "hf", options
+    manifest = terms.reference.manifest
+    sampling = manifest.sampling
+    backend, _, dtype = manifest.backend.partition("/")
+    request = RunRequest(
+        members,
+        terms.n_rollouts,
+        sampling.temperature,
+        terms.n_samples,
+        seed=sampling.seed or 0,
+        top_p=1.0 if sampling.top_p is None else sampling.top_p,
+        max_new_tokens=sampling.max_new_tokens,
+    )
+    return request, backend, replace(options, dtype=dtype or None)
+
+
+def _on_same_terms(terms: Sequence[Terms]) -> list[tuple[Terms, ...]]:
+    """Tasks that one request of the runner can ask together."""
+    groups: dict[object, list[Terms]] = {}
+    for one in terms:
+        manifest = None if one.reference is None else one.reference.manifest
+        how = None if manifest is None else (manifest.sampling, manifest.backend)
+        groups.setdefault((one.n_rollouts, one.n_samples, one.temperature, how), []).append(one)
+    return [tuple(group) for group in groups.values()]
+
+
+def _with_runs(contender: Contender, runs: Sequence[StoredRun]) -> Contender:
+    return replace(contender, side=of_weights(contender.side, runs))
+
+
+def _chosen(contender: Contender, terms: Mapping[str, Terms]) -> Side:
+    """The side with the one run of each task that counts."""
+    found = [run for task in contender.tasks if (run := best_run(contender, terms[task])) is not None]
+    return Side(contender.side.key, contender.side.fingerprint, tuple(found))
+
+
+def _with_bases(policy: Policy, bases: Mapping[str, Side]) -> Policy:
+    """The policy with bases named by fingerprint: by any other name the store need not know them."""
+    gates = tuple(
+        gate.model_copy(update={"base": bases[f"base {gate.base}"].fingerprint}) if gate.base else gate
+        for gate in policy.gates
+    )
+    return policy.model_copy(update={"gates": gates})
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """What would be evaluated, a line each."""
+    if plan.same:
+        return ["candidate and baseline are the same weights: nothing would be evaluated"]
+    return [_line(one) for one in plan.owed] or ["nothing is missing: every gate can be judged on what is stored"]
+
+
+def _line(owed: Owed) -> str:
+    terms, name = owed.terms, owed.contender.side.key.name
+    size = f"{'all' if terms.n_samples is None else f'{terms.n_samples:,}'} samples x {terms.n_rollouts} rollouts"
+    if owed.n_owed is not None:
+        size += f", {owed.n_owed:,} owed"
+    if terms.reference is None:
+        return f"would evaluate {name} on {terms.task}: {size}; nobody has answered it yet"
+    manifest = terms.reference.manifest
+    sampling = manifest.sampling
+    return (
+        f"would evaluate {name} on {terms.task}: {size}, temperature {sampling.temperature}, top_p {sampling.top_p}, "
+        f"max_new_tokens {sampling.max_new_tokens}, seed {sampling.seed}, {manifest.backend}, version "
+        f"{manifest.task_version}; like {manifest.checkpoint.name}"
+    )
