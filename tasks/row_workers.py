@@ -6,9 +6,11 @@ Rows that need the same one therefore go to the same process, until so many are 
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +31,10 @@ CHUNK_ROWS = 24
 
 CHUNKS_WORTH_LOADING = 6
 """So many chunks must be left before a second process loads what the first one has loaded already."""
+
+MAX_SECONDS, MAX_SECONDS_WITH_CODE = 120.0, 600.0
+"""Elapsed time after which a process that has not returned its chunk is killed. No row that we know of takes even one
+second of processor time; this is for the one that nobody thought of, and for a machine that stands still."""
 
 LOADED_BY = {
     "latex_expr": "algebra",
@@ -54,6 +60,8 @@ class _Worker:
     connection: Connection
     chunk: list[int] | None = None
     """Numbers of the rows that it is scoring."""
+    deadline: float = math.inf
+    """When it must be done with them, by the monotonic clock."""
 
 
 class RowWorkers:
@@ -81,8 +89,8 @@ class RowWorkers:
     def score(self, rows: Sequence[Row]) -> list[ScoredRow]:
         """The scored rows, in the order of the rows.
 
-        A process that dies (killed for want of memory, say) is replaced, and its rows are tried once more one by one;
-        a row with which a process dies alone is unscored, with the reason.
+        A process that dies (killed for want of memory, say) or hangs is replaced, and its rows are tried once more one by one;
+        a row with which a process dies or hangs alone is unscored, with the reason.
         """
         self._start()
         scored: dict[int, ScoredRow] = {}
@@ -92,9 +100,13 @@ class RowWorkers:
                 if worker.chunk is None:
                     self._give(worker, waiting, rows)
             busy = {worker.connection: worker for worker in self._workers if worker.chunk is not None}
-            for connection in wait(list(busy)):
+            ready = wait(list(busy), timeout=1.0)
+            late = [worker.connection for worker in busy.values() if worker.deadline < time.monotonic()]
+            for connection in ready or late:
                 worker = busy[connection]  # type: ignore[index]
                 chunk, worker.chunk = worker.chunk or [], None
+                if not ready:
+                    worker.process.kill()  # reading from it says so
                 try:
                     scored.update(zip(chunk, worker.connection.recv(), strict=True))
                 except (EOFError, OSError):
@@ -109,6 +121,7 @@ class RowWorkers:
         if need:
             self._owners.setdefault(need, worker)
         worker.chunk = waiting[need].popleft()
+        worker.deadline = time.monotonic() + (MAX_SECONDS_WITH_CODE if self._rules.allow_code else MAX_SECONDS)
         try:
             worker.connection.send([rows[number] for number in worker.chunk])
         except OSError:
@@ -179,7 +192,7 @@ def _after_death(chunk: list[int], waiting: dict[str, deque[list[int]]], rows: S
         return {}
     from specs_eval.tasks.rows import unscored
 
-    return {number: unscored(rows[number], "the process that scored this row died") for number in chunk}
+    return {number: unscored(rows[number], "the process that scored this row died or hung") for number in chunk}
 
 
 def _serve(connection: Connection, rules: RowRules, others: list[Connection]) -> None:

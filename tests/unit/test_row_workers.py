@@ -65,13 +65,19 @@ def test_the_rules_reach_the_processes() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the scorer is replaced before a fork")
+@pytest.mark.parametrize("fate", ["dies", "hangs"])
 def test_rows_of_a_process_that_dies_are_scored_by_another_and_the_deadly_one_has_a_reason(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, fate: str
 ) -> None:
     def deadly(row, **options):  # type: ignore[no-untyped-def]
         if row["sample_id"] == "30":
+            if fate == "hangs":
+                signal.pause()
             os.kill(os.getpid(), signal.SIGKILL)
         return score_row(row, **options)
+
+    if fate == "hangs":
+        monkeypatch.setattr("specs_eval.tasks.row_workers.MAX_SECONDS", 2.0)
 
     monkeypatch.setattr(scorers, "score_row", deadly)
     rows = [row(number, "exact_str_match", "A") for number in range(3 * CHUNK_ROWS)]
