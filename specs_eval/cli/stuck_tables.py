@@ -18,8 +18,8 @@ _LONGEST = 40
 
 _MEASURES: dict[StuckMeasure, str] = {
     "wrong_mode": "Wrong-mode share",
-    "persistence": "Persistence to the next",
-    "trained_format": "In the trained format",
+    "persistence": "Persistence",
+    "trained_format": "Trained format",
 }
 
 
@@ -30,7 +30,8 @@ def stuck_table(series: StuckSeries, console: Console) -> Table:
     failed = any(point.wrong_mode.n_unscored for point in series.points)
 
     def build(compact: bool) -> Table:
-        headings = ["Wrong mode %", *(names if formats else []), "Stuck", "n", *(["Unscored"] if failed else [])]
+        shown = (names[:2] if compact else names) if formats else []
+        headings = ["Wrong mode %", *shown, "Stuck", "n", *(["Unscored"] if failed else [])]
         table = result_table(console, ["Checkpoint"], headings)
         for point in series.points:
             one = point.lock_in
@@ -38,7 +39,7 @@ def stuck_table(series: StuckSeries, console: Console) -> Table:
             table.add_row(
                 _place(point.checkpoint, point.step),
                 percent_cell(point.wrong_mode, compact),
-                *(percent_cell(share, compact) for share in found[: len(names) if formats else 0]),
+                *(percent_cell(share, compact) for share in found[: len(shown)]),
                 Text(f"{len(point.samples):,}"),
                 _size(point),
                 *unscored_cells(point.wrong_mode.n_unscored, failed),
@@ -54,6 +55,8 @@ def transition_table(series: StuckSeries, console: Console) -> Table:
 
     def build(compact: bool) -> Table:
         headings = ["Stuck, same", "Stuck, other", "Now solved", "Now unsure", "Newly stuck", "Never"]
+        if compact:
+            headings = ["Same", "Other", "Solved", "Unsure", "New", "Never"]
         headings += ["Unjudged"] if unjudged else []
         table = result_table(console, ["From", "To"], [*headings, "Persistence %"])
         for one in series.transitions:
@@ -96,8 +99,8 @@ def gap_table(gaps: Sequence[StuckGap], console: Console) -> Table:
 
 
 def sample_table(samples: Sequence[StuckSample], console: Console) -> Table:
-    """Stuck samples with their wrong answer, its share, the target and since when."""
-    table = result_table(console, ["Sample", "Wrong answer", "Target"], ["Share %", "Rollouts", "Checkpoints in a row"])
+    """Stuck samples with their wrong answer, its share, the target and the number of checkpoints in a row."""
+    table = result_table(console, ["Sample", "Wrong answer", "Target"], ["Share %", "Rollouts", "In a row"])
     for one in samples:
         table.add_row(
             name_cell(one.sample_id),

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 from stored_runs import FakeRun, write_run
 
 from specs_eval.cli import main
 from specs_eval.cli.chosen_runs import Choice
+from specs_eval.cli.stuck import show
 from specs_eval.cli.stuck_answer import Question, answer_stuck
 
 ID, OOD = "easyvqa_formats_id", "easyvqa_formats_ood"
@@ -228,3 +230,18 @@ def test_the_base_is_the_first_point_of_every_series(store: Path) -> None:
     assert f"{ID}, series sft from base (step 0)" in shown
     alone = facts_of(stuck(store, "--tasks", ID, "--base", "base", "--series", "base", "--json"))
     assert [len(one["points"]) for one in alone["series"]] == [1]
+
+
+def test_a_run_that_holds_nothing_yet_is_named(store: Path) -> None:
+    write_run(store, FakeRun(ID, np.empty((0, 1)), "dpo/checkpoint-20", complete=False))
+    result = stuck(store, "--tasks", ID, "--allow-incomplete")
+    assert result.exit_code == 3 and "dpo-checkpoint-20" in result.output and "holds no rollouts yet" in result.output
+
+
+def test_a_narrow_terminal_gets_the_compact_layout(store: Path) -> None:
+    console = Console(width=80, color_system=None)
+    with console.capture() as capture:
+        show(answer_stuck(Question(store, id_task=ID, ood_task=OOD)), 2, console)
+    text = capture.get()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "OOD - ID (points)" in text and "Persistence %" in text and "Newly stuck" not in text
