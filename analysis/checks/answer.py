@@ -10,9 +10,9 @@ from specs_eval.analysis.checks.measures import Sides, measure
 from specs_eval.analysis.gates import verdicts
 from specs_eval.analysis.stored.reading import stored_runs
 from specs_eval.analysis.stored.sides import IMPORTED, Side, find_side
-from specs_eval.baselines import Pin, load_pins
+from specs_eval.baselines import Pin, find_pin_file, load_pins
 from specs_eval.errors import ComparisonError, ConfigError
-from specs_eval.policy import Policy
+from specs_eval.policy import Policy, load_policy
 from specs_eval.store import StoredRun
 from specs_eval.verdicts import Outcome, Verdict, exit_code
 
@@ -98,6 +98,37 @@ class Answer:
             "verdicts": [one.to_dict() for one in self.verdicts],
             "notes": list(self.notes),
         }
+
+
+def check(
+    store: str | Path,
+    baseline: str,
+    candidate: str,
+    policy: Policy | str | Path | None = None,
+    baselines: str | Path | None = None,
+) -> Answer:
+    """Hold a candidate against a baseline, on what is stored: ``specs-eval check`` as a function.
+
+    Args:
+        store: the run store's folder.
+        baseline: a pinned name, or a checkpoint of the store (name, path, ``series/step`` or fingerprint).
+        candidate: a checkpoint of the store.
+        policy: the gates, or their file; None: the nearest ``specs-eval.toml`` or table in pyproject.toml.
+        baselines: the file of pinned baselines; None: the nearest one.
+
+    Returns:
+        The verdicts. ``passed`` and ``exit_code`` say what the policy makes of them, `Answer.summary` says it in a sentence.
+
+    Raises:
+        ConfigError: a checkpoint, metric, category or policy that does not exist or has no meaning.
+        ComparisonError: runs that are missing, incomplete, or do not compare.
+    """
+    if isinstance(policy, Policy):
+        found, file = policy, Path("(given)")
+    else:
+        found, file = load_policy(None if policy is None else Path(policy))
+    pins = find_pin_file(Path.cwd()) if baselines is None else Path(baselines)
+    return answer_check(Question(Path(store), found, file, baseline, candidate, pins))
 
 
 def answer_check(question: Question) -> Answer:

@@ -24,6 +24,8 @@ ALLOWED = {
     "analysis": {"specs_eval", "analysis"},
     "training": {"specs_eval", "tasks", "analysis", "training"},
 }
+FACE = "specs_eval/__init__.py"
+"""Lazily shows what users call, from whatever room; `test_light_things_stay_light` holds that it imports none of it."""
 COMPOSITION_ROOTS = ("specs_eval/cli/", "specs_eval/__main__.py", "specs_eval/lmms_models/")
 
 
@@ -65,7 +67,7 @@ def test_imports_go_one_way(room: str) -> None:
             continue
         for module in imported(path):
             target = room_of(module)
-            assert target is None or target in ALLOWED[room], f"{name} imports {module}"
+            assert target is None or target in ALLOWED[room] or name == FACE, f"{name} imports {module}"
             assert not module.startswith("specs_eval.cli"), f"{name} imports the composition root"
 
 
