@@ -17,7 +17,7 @@ import numpy as np
 from specs_eval.analysis.samples import FloatArray, IntArray, SampleValues
 from specs_eval.errors import ConfigError
 
-IntervalMethod = Literal["wilson", "t", "tango", "cluster bootstrap", "m-out-of-n bootstrap"]
+IntervalMethod = Literal["wilson", "t", "tango", "cluster bootstrap", "m-out-of-n bootstrap", "confidence sequence"]
 
 _LARGE_DF = 200
 """Above this the asymptotic expansion of the t quantile is right to 1e-7."""
