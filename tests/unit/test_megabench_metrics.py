@@ -1,5 +1,6 @@
 """Metrics and parsers against the official decisions, recorded once on cases of our own making."""
 
+import ast
 import hashlib
 import json
 from pathlib import Path
@@ -11,7 +12,7 @@ from specs_eval.errors import ScoringError
 from specs_eval.tasks.megabench.fields import NOT_COUNTED, Query, aggregate, score_fields
 from specs_eval.tasks.megabench.json_answers import parse_json
 from specs_eval.tasks.megabench.latex.arithmetic import number_of
-from specs_eval.tasks.megabench.literals import listed, stable_text, to_container, unquoted
+from specs_eval.tasks.megabench.literals import listed, literal, stable_text, to_container, unquoted
 from specs_eval.tasks.megabench.metrics.numerical import _without_units, box_content
 from specs_eval.tasks.megabench.metrics.registry import ANSWER_METRICS, CONTEXT_METRICS
 from specs_eval.tasks.megabench.parsing import Parsed, parse_response, parse_single
@@ -166,6 +167,16 @@ def test_bras_and_kets_are_compared_by_what_they_hold():
 def test_arithmetic_refuses_what_grows_without_end(text):
     assert number_of(text) is None
     assert number_of('""or round(2.5678,2)') == 2.57 and number_of('""or 7%4') == 3
+
+
+def test_literals_that_come_again_are_values_of_their_own():
+    for text in ("[1, [2]]", " {'a': 1}", "{1, 2}"):
+        first = literal(text)
+        first.clear()
+        assert literal(text) == ast.literal_eval(text.strip()) != first
+    for _ in range(2):
+        with pytest.raises(SyntaxError):
+            literal("1 +")
 
 
 def test_the_last_bracketed_parts_are_tried_and_no_more(monkeypatch):
