@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from specs_eval.analysis.final_performance import FinalPerformance
 from specs_eval.analysis.movement import Movement
 from specs_eval.analysis.report.wording import checkpoint_label
 from specs_eval.analysis.resampling import Resampling
@@ -80,6 +81,8 @@ class Pair:
     series: tuple[GeneralizationSeries, ...] = ()
     differences: tuple[SeriesDifference, ...] = ()
     """Pairs of methods, first minus second."""
+    final: FinalPerformance | None = None
+    """GF against performance in the end; None: not asked for."""
     explanation: str = ""
     provenance: str = ""
     notes: tuple[str, ...] = ()

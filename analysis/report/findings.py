@@ -26,6 +26,7 @@ _WHY_NOTHING = (
 )
 _SAID_AT_MOST = 6
 """Tasks that one sentence names."""
+_UNDECIDED_AT_MOST = 3
 
 
 def findings(content: Content) -> tuple[Finding, ...]:
@@ -71,7 +72,8 @@ def _changes(changes: Sequence[Change], verdict: str) -> list[Finding]:
         together.setdefault((change.series, change.checkpoint, change.against), []).append(change)
     found = []
     for (series, checkpoint, against), ones in together.items():
-        shown = [f"{_name(change)} {_points(change)}" for change in ones[:_SAID_AT_MOST]]
+        limit = _UNDECIDED_AT_MOST if verdict == "undecided" else _SAID_AT_MOST
+        shown = [f"{_name(change)} {_points(change)}" for change in ones[:limit]]
         more = f"; and {len(ones) - len(shown)} more" if len(ones) > len(shown) else ""
         text = f"{checkpoint} {_VERBS[verdict]} {against}, points: {'; '.join(shown)}{more}."
         ns = listed([f"{one.difference.n_samples:,}" for one in ones])

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from specs_eval.analysis.report.content import Measurement, Pair
 from specs_eval.analysis.report.curves import Frame, Look, step_figure
 from specs_eval.analysis.report.document import Cell, Figure, Section, Table, Tone
+from specs_eval.analysis.report.final_figure import final_figure
 from specs_eval.analysis.report.wording import checkpoint_label, estimate_cell, interval_text, number, signed
 from specs_eval.analysis.series import GeneralizationPoint, GeneralizationSeries
 from specs_eval.analysis.series_difference import Difference
@@ -55,10 +56,12 @@ def _part(place: int, pair: Pair, look: Look) -> Section:
     title = f"{pair.id_task} against {pair.ood_task}"
     if pair.problem is not None:
         return Section(f"gf-{place}", title, notes=(f"no GF: {pair.problem}",))
-    figures = tuple(_panel(place, pair, quantity, look) for quantity in ("id", "ood", "gf"))
+    figures = [_panel(place, pair, quantity, look) for quantity in ("id", "ood", "gf")]
+    if pair.final is not None and pair.final.points:
+        figures.append(final_figure(f"gf-{place}-final", pair.final, look))
     lead = f"{pair.explanation} {pair.provenance}".strip()
     more = (_difference_table(pair),) if pair.differences else ()
-    return Section(f"gf-{place}", title, lead, figures, (_table(pair),), more, pair.notes)
+    return Section(f"gf-{place}", title, lead, tuple(figures), (_table(pair),), more, pair.notes)
 
 
 def _panel(place: int, pair: Pair, quantity: str, look: Look) -> Figure:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import base64
+import gzip
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from importlib import resources
 from string import Template
 
@@ -12,6 +17,10 @@ from specs_eval.analysis.report.palette import Style, styles
 from specs_eval.analysis.report.samples import Candidates, Packed, pack
 
 _SCRIPTS = ("page.js", "samples.js")
+_MANY_FIGURES, _FIRST_FIGURES = 9, 6
+_MANY_PARTS = 6
+_MEGABYTE = 1_000_000
+_MANY_TABLES = 6
 _MARKS = {
     "circle": '<circle cx="8" cy="6" r="4"/>',
     "square": '<rect x="4.5" y="2.5" width="7" height="7"/>',
@@ -36,7 +45,10 @@ def html_page(document: Document, candidates: Candidates, max_bytes: int) -> str
         HTML. Longer than `max_bytes` only where the page without samples already is.
     """
     frame = _Frame(document)
-    return frame.page(pack(candidates, max(0, max_bytes - frame.size())))
+    samples = pack(candidates, max(0, max_bytes - frame.size()))
+    plotly = len(plotly_script()[1]) / _MEGABYTE
+    limit = f"The limit of {max_bytes / _MEGABYTE:g} MB is for the whole file, plotly.js ({plotly:.1f} MB) included."
+    return frame.page(replace(samples, notes=(*samples.notes, limit)))
 
 
 class _Frame:
@@ -45,7 +57,7 @@ class _Frame:
     def __init__(self, document: Document) -> None:
         self._styles = styles(document.methods, document.base)
         self._document = document
-        self._scripts = [plotly_script(), *map(_asset, _SCRIPTS)]
+        self._scripts = [_asset(name) for name in _SCRIPTS]
         self._html = self._render(Packed("", 0, ("",)))
 
     def size(self) -> int:
@@ -60,7 +72,8 @@ class _Frame:
         document = self._document
         figures = {figure.name: _figure_json(figure) for figure in all_figures(document.sections)}
         *sections, ending = (self._section(section, 2) for section in document.sections)
-        sources = " ".join(script_hash(code) for code in self._scripts)
+        plotly, packed, notice = plotly_script()
+        sources = " ".join(script_hash(code) for code in (*self._scripts, plotly))
         return Template(_asset("page.html")).substitute(
             policy=html_text(
                 f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -77,6 +90,8 @@ class _Frame:
             sample_notes="".join(f"<p>{html_text(note)}</p>" for note in samples.notes),
             figures=json_for_script(figures),
             samples=samples.payload,
+            plotly=packed,
+            notice=html_text(notice.replace("--", "")),
             scripts="\n".join(f"<script>{code}</script>" for code in self._scripts),
             version=html_text(document.version),
         )
@@ -109,9 +124,13 @@ class _Frame:
                 f'<ul class="key" aria-label="What the colours stand for">{"".join(map(_key, section.key))}</ul>'
             )
         body += map(self._table, section.tables)
-        body += [_folded(html_text(table.caption), self._table(table)) for table in section.more]
+        more = [_folded(html_text(table.caption), self._table(table)) for table in section.more]
+        body += more if len(more) <= _MANY_TABLES else [_folded(f"{len(more)} more tables", "".join(more))]
         body += [f'<p class="note">Note: {html_text(note)}</p>' for note in section.notes]
-        body += [self._section(part, level + 1) for part in section.parts]
+        parts = [self._section(part, level + 1) for part in section.parts]
+        body += parts[:_MANY_PARTS]
+        if len(parts) > _MANY_PARTS:
+            body.append(_folded(f"{len(parts) - _MANY_PARTS} more", "".join(parts[_MANY_PARTS:])))
         labelled = f' aria-labelledby="{anchor}"' if level == 2 else ' class="part"'
         return f"<{tag}{labelled}>{''.join(body)}</{tag}>"
 
@@ -124,9 +143,13 @@ class _Frame:
             f"{html_text(finding.topic)}</span><span>{mark}<bdi>{html_text(finding.text)}</bdi>{detail}</span></li>"
         )
 
-    def _figures(self, figures: Iterable[Figure]) -> str:
-        drawn = "".join(map(self._figure, figures))
-        return f'<div class="figures">{drawn}</div>' if drawn else ""
+    def _figures(self, figures: Sequence[Figure]) -> str:
+        """A grid of figures; of very many the first ones, the others when asked for."""
+        drawn = [self._figure(figure) for figure in figures]
+        if len(drawn) > _MANY_FIGURES:
+            rest = _folded(f"{len(drawn) - _FIRST_FIGURES} more figures", _grid(drawn[_FIRST_FIGURES:]))
+            return _grid(drawn[:_FIRST_FIGURES]) + rest
+        return _grid(drawn)
 
     def _figure(self, figure: Figure) -> str:
         wide = " wide" if figure.wide else ""
@@ -164,11 +187,17 @@ def all_figures(sections: Iterable[Section]) -> Iterable[Figure]:
         yield from all_figures(section.parts)
 
 
-def plotly_script() -> str:
-    """plotly.js as the installed plotly package ships it, fit for an inline script."""
+@lru_cache(maxsize=1)
+def plotly_script() -> tuple[str, str, str]:
+    """plotly.js as the installed plotly package ships it.
+
+    Returns:
+        Its text; the text as base64 of gzip, two fifths of the size, which the page unpacks; and its notice.
+    """
     code = (resources.files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
-    # A string of it that spelled the end of a script element would end ours.
-    return code.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    notice = re.match(r"\s*/\*+(.{0,600}?)\*/", code, re.DOTALL)
+    words = re.sub(r"[\s*]+", " ", notice.group(1)).strip() if notice else "plotly.js, MIT license"
+    return code, base64.b64encode(gzip.compress(code.encode(), 9, mtime=0)).decode(), words
 
 
 def _asset(name: str) -> str:
@@ -194,6 +223,10 @@ def _mark(style: Style) -> str:
     return (
         f'<svg class="mark" viewBox="0 0 16 12" aria-hidden="true" fill="{style.colour}">{_MARKS[style.marker]}</svg>'
     )
+
+
+def _grid(figures: Sequence[str]) -> str:
+    return f'<div class="figures">{"".join(figures)}</div>' if figures else ""
 
 
 def _key(item: KeyItem) -> str:

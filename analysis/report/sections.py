@@ -61,7 +61,13 @@ def document(content: Content) -> Document:
 def _summary(content: Content) -> Section:
     table = change_table(content)
     more = () if table is None else (table,)
-    return Section("summary", "Summary", more=more, notes=content.notes, findings=findings(content))
+    p = f"{1 - content.resampling.level:.3g}"
+    lead = (
+        "Last checkpoint of each method against the base, or against its first checkpoint where there is no base. Improved or "
+        f"regressed: the interval leaves out 0, and p after Holm's correction over the tasks is below {p}."
+    )
+    lead = lead if content.changes else ""
+    return Section("summary", "Summary", lead, more=more, notes=content.notes, findings=findings(content))
 
 
 def _scores(content: Content, look: Look) -> Section:

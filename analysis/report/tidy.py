@@ -93,6 +93,7 @@ def _pair(pair: Any) -> dict[str, Any]:
         **facts,
         "series": [one.to_dict() for one in pair.series],
         "differences": [one.to_dict() for one in pair.differences],
+        "final": None if pair.final is None else pair.final.to_dict(),
         "explanation": pair.explanation,
         "notes": list(pair.notes),
     }

@@ -25,7 +25,6 @@ _DEFAULT_OUTPUT = {
     "png": "figures",
     "svg": "figures",
 }
-_MEGABYTE = 1_000_000
 
 
 @click.command()
@@ -42,6 +41,11 @@ _MEGABYTE = 1_000_000
 @click.option("--base", metavar="CKPT", help="Default: the one checkpoint without a step.")
 @click.option("--gain", type=click.Choice(GAINS), help="How GF reads performance. Default: difference with a base.")
 @click.option("--beta", type=float, default=DEFAULT_BETA, show_default=True, help="Weight of OOD in GF.")
+@click.option(
+    "--final",
+    metavar="TASK,...",
+    help="Set GF against the mean of these. Default: tasks outside the pairs, from three methods on.",
+)
 @click.option("--series", multiple=True, metavar="NAME", help="Only this series; repeatable. The base is always shown.")
 @click.option(
     "--select", "selects", multiple=True, metavar="FIELD=VALUE", help="Only runs with this setting, as in gf."
@@ -53,7 +57,7 @@ _MEGABYTE = 1_000_000
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Benchmark data, for thumbnails of its images.")
 @click.option("--images/--no-images", default=True, show_default=True, help="Thumbnails in the sample browser.")
 @click.option(
-    "--max-mb", type=float, default=8.0, show_default=True, help="Size of the page, plotly.js (4.8) included."
+    "--max-mb", type=float, default=8.0, show_default=True, help="Size of the page, plotly.js (1.9) included."
 )
 @click.option("--bootstrap", type=int, default=2000, show_default=True, metavar="N", help="Draws of the bootstrap.")
 @click.option("--level", type=float, default=0.95, show_default=True, help="Coverage of the intervals.")
@@ -68,6 +72,7 @@ def report(
     base: str | None,
     gain: Gain | None,
     beta: float,
+    final: str | None,
     series: tuple[str, ...],
     selects: tuple[str, ...],
     allow_incomplete: bool,
@@ -103,6 +108,7 @@ def report(
         tasks=tasks,
         gain=gain,
         beta=beta,
+        final=final,
         choice=Choice(series, selects, allow_incomplete),
         resampling=Resampling(bootstrap, level, seed),
         training=training,

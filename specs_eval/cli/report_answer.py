@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -20,10 +20,14 @@ from specs_eval.analysis.stuck_series import stuck_gaps
 from specs_eval.cli.chosen_runs import Choice
 from specs_eval.cli.gf_answer import Question as GfQuestion
 from specs_eval.cli.gf_answer import answer_gf_of
+from specs_eval.cli.gf_final import FinalQuestion
 from specs_eval.cli.report_runs import ShownRuns, format_pairs, run_facts, shown_runs
 from specs_eval.cli.report_tasks import ComparedPair, TaskNumbers, measure_task
 from specs_eval.cli.report_training import training_curves
 from specs_eval.errors import SpecsEvalError
+from specs_eval.splits import parse_split
+
+_METHODS_FOR_A_LINE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Question:
     beta: float = DEFAULT_BETA
     choice: Choice = field(default_factory=Choice)
     resampling: Resampling = field(default_factory=Resampling)
+    final: str | None = None
+    """Tasks that GF is set against; None: those outside the pairs, where there are three methods for a line."""
     training: tuple[Path, ...] = ()
     """Folders of training runs beside those that the runs name."""
 
@@ -61,7 +67,9 @@ def answer_report(question: Question) -> Answer:
     shown = shown_runs(stored_runs(question.store), question.tasks, question.base, question.choice)
     compared = compared_pairs(shown)
     tasks = tuple(measure_task(task, runs, compared, question.resampling) for task, runs in shown.by_task.items())
-    pairs = tuple(_pair(shown, names, question) for names in question.pairs or format_pairs(shown.by_task))
+    names = question.pairs or tuple(format_pairs(shown.by_task))
+    final = question.final or _final_tasks(shown, names)
+    pairs = tuple(_pair(shown, one, question, final) for one in names)
     measurements = [one for numbers in tasks for one in numbers.measurements]
     measurements += [one for pair in pairs for one in gf_measurements(pair)]
     curves, training_notes = training_curves(shown, question.training)
@@ -98,7 +106,15 @@ def compared_pairs(shown: ShownRuns) -> list[ComparedPair]:
     return found
 
 
-def _pair(shown: ShownRuns, names: tuple[str, str], question: Question) -> Pair:
+def _final_tasks(shown: ShownRuns, pairs: Sequence[tuple[str, str]]) -> str | None:
+    """Tasks outside the pairs, where there are enough methods for a line."""
+    inside = {parse_split(name).task for pair in pairs for name in pair}
+    tasks = [task for task in shown.by_task if task not in inside]
+    methods = [method for method in shown.methods if method != shown.base_series]
+    return ",".join(tasks) if tasks and len(methods) >= _METHODS_FOR_A_LINE else None
+
+
+def _pair(shown: ShownRuns, names: tuple[str, str], question: Question, final: str | None) -> Pair:
     """GF of one pair of tasks; where there is none, why."""
     gf = GfQuestion(
         store=question.store,
@@ -112,9 +128,17 @@ def _pair(shown: ShownRuns, names: tuple[str, str], question: Question) -> Pair:
         selects=(),
         allow_incomplete=question.choice.allow_incomplete,
         resampling=question.resampling,
+        final=None if final is None else FinalQuestion(final),
     )
+    notes: list[str] = []
     try:
-        answer = answer_gf_of(shown.runs, gf)
+        try:
+            answer = answer_gf_of(shown.runs, gf)
+        except SpecsEvalError as error:
+            if gf.final is None:
+                raise
+            notes.append(f"GF is not set against final performance: {error}")
+            answer = answer_gf_of(shown.runs, replace(gf, final=None))
     except SpecsEvalError as error:
         return Pair(*names, problem=str(error))
     return Pair(
@@ -125,9 +149,10 @@ def _pair(shown: ShownRuns, names: tuple[str, str], question: Question) -> Pair:
         answer.base,
         answer.series,
         answer.differences,
+        answer.final,
         answer.explanation(),
         answer.provenance(),
-        answer.notes,
+        (*answer.notes, *notes),
     )
 
 

@@ -7,10 +7,7 @@
   let lines;
   try {
     if (!packed) throw new Error("This page carries no samples.");
-    if (typeof DecompressionStream === "undefined") throw new Error("This browser is too old to unpack the samples.");
-    const bytes = Uint8Array.from(atob(packed), (char) => char.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    lines = (await new Response(stream).text()).trimEnd().split("\n").map((line) => JSON.parse(line));
+    lines = (await globalThis.unpack(packed)).trimEnd().split("\n").map((line) => JSON.parse(line));
   } catch (error) {
     problem.textContent = error.message;
     return;
