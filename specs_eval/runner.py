@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
 from typing import Protocol
 
 from specs_eval.backends.base import Backend, Request, Response
@@ -20,6 +21,7 @@ from specs_eval.errors import CheckpointError, ConfigError, GenerationError, Spe
 from specs_eval.in_order import in_order
 from specs_eval.records import CheckpointRecord, Rollout, RunIdentity, SampleRecord, SamplingRecord, valid_text
 from specs_eval.sampling import SamplingSpec, noise_key
+from specs_eval.sharding import Shard
 from specs_eval.store import OpenRun, RunStore, StoredRun
 from specs_eval.task import Sample, Score, Task
 
@@ -41,6 +43,8 @@ class RunRequest:
     max_new_tokens: int | None = None
     """None: what each task asks for."""
     lock_timeout: float = 3600.0
+    shard: Shard | None = None
+    """Only this share of the checkpoints on tasks."""
 
     def __post_init__(self) -> None:
         if self.n_rollouts < 1:
@@ -55,6 +59,12 @@ class RunRequest:
         temperature = self.temperature if self.temperature is not None else float(self.n_rollouts > 1)
         tokens = self.max_new_tokens if self.max_new_tokens is not None else task.max_new_tokens
         return SamplingSpec(temperature, tokens, self.seed, self.top_p, tuple(getattr(task, "stop", ())))
+
+
+def evaluation_units(checkpoints: Sequence[Checkpoint], request: RunRequest) -> list[tuple[Checkpoint, Task]]:
+    """Checkpoints on tasks in the order of the evaluation; only the request's share of them."""
+    units = [(checkpoint, task) for checkpoint in checkpoints for task in request.tasks]
+    return units if request.shard is None else request.shard.of(units)
 
 
 class Observer(Protocol):
@@ -95,10 +105,10 @@ def evaluate(
         StoreError: results cannot be written; nothing that was written is lost.
     """
     evaluation = Evaluation()
-    for checkpoint in checkpoints:
+    for checkpoint, units in groupby(evaluation_units(checkpoints, request), key=lambda unit: unit[0]):
         loaded = _LazyEngine(backend, checkpoint)
         try:
-            for task in request.tasks:
+            for _, task in units:
                 evaluation.runs.append(_evaluate_task(checkpoint, task, request, store, loaded, observer))
         except (CheckpointError, GenerationError) as error:
             _record_problem(evaluation, observer, checkpoint, str(error))
@@ -138,13 +148,7 @@ def _evaluate_task(
     checkpoint: Checkpoint, task: Task, request: RunRequest, store: RunStore, engine: _LazyEngine, observer: Observer
 ) -> StoredRun:
     spec = request.spec(task)
-    identity = RunIdentity(
-        checkpoint=_checkpoint_record(checkpoint),
-        task=task.name,
-        task_version=task.version,
-        sampling=SamplingRecord.model_validate(asdict(spec)),
-        backend=engine.backend.numerics,
-    )
+    identity = run_identity(checkpoint, task, spec, engine.backend.numerics)
     every = task.samples()
     samples = every[: request.limit] if request.limit is not None else every
     records = [sample_record(sample) for sample in samples]
@@ -162,6 +166,17 @@ def _evaluate_task(
             [sample for sample in every if sample.sample_id in asked] if len(asked) > len(samples) else samples
         )
         return _answer(run, run_samples, task, spec, engine, observer, checkpoint)
+
+
+def run_identity(checkpoint: Checkpoint, task: Task, spec: SamplingSpec, numerics: str) -> RunIdentity:
+    """Which run of the store a checkpoint's answers to a task go to."""
+    return RunIdentity(
+        checkpoint=_checkpoint_record(checkpoint),
+        task=task.name,
+        task_version=task.version,
+        sampling=SamplingRecord.model_validate(asdict(spec)),
+        backend=numerics,
+    )
 
 
 def _answer(
@@ -231,7 +246,9 @@ def owed_requests(
     missing is computed again as a whole, and only what is missing is kept: a resumed run then equals one that was
     never interrupted, to the last digit.
     """
-    size = max(1, engine.backend.block_size(len(unit)))
+    size = engine.backend.block_size(len(unit))
+    if size == 0:
+        return _missing_requests(samples, run, task_name, unit)
     requests = []
     for start in range(0, len(samples), size):
         block = samples[start : start + size]
@@ -239,6 +256,17 @@ def owed_requests(
             for sample in block:
                 key = noise_key(task_name, sample.sample_id)
                 requests.append(Request(sample.sample_id, key, sample.chat, tuple(unit)))
+    return requests
+
+
+def _missing_requests(samples: Sequence[Sample], run: OpenRun, task_name: str, unit: range) -> list[Request]:
+    """Requests for the rollouts that are missing and no others."""
+    requests = []
+    for sample in samples:
+        missing = tuple(number for number in unit if not run.has_response(sample.sample_id, number))
+        if missing:
+            key = noise_key(task_name, sample.sample_id)
+            requests.append(Request(sample.sample_id, key, sample.chat, missing))
     return requests
 
 

@@ -108,8 +108,7 @@ class RunStore:
         try:
             path.mkdir(parents=True, exist_ok=True)
             if not (path / MARKER).exists():
-                if any(not entry.name.startswith(".") for entry in path.iterdir()):
-                    raise ConfigError(f"{path} is not empty and not a run store; name another folder with --store")
+                cls.refuse_foreign(path)
                 write_text_atomic(path / MARKER, json.dumps({"schema_version": SCHEMA_VERSION}) + "\n")
         except OSError as error:
             raise ConfigError(f"cannot write the run store {path}: {error.strerror}; choose another --store") from error
@@ -131,6 +130,18 @@ class RunStore:
         if version != SCHEMA_VERSION:
             raise StoreError(f"{path} has store schema {version}; this version of specs-eval reads {SCHEMA_VERSION}")
         return cls(path)
+
+    @staticmethod
+    def refuse_foreign(path: Path) -> None:
+        """Make sure that a folder, if it exists, may become a store.
+
+        Raises:
+            ConfigError: it holds something else.
+        """
+        if path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir()):
+            raise ConfigError(f"{path} is not empty and not a run store; name another folder with --store")
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"{path} is a file, not a run store; name a folder with --store")
 
     def runs(self) -> list[StoredRun]:
         """All runs, by name.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,9 @@ STORE_OPTION = click.option(
 @click.option("--limit", type=int, help="Only the first N samples of each task (a fixed random prefix).")
 @STORE_OPTION
 @click.option("--backend", default="hf", show_default=True, help="Engine that answers.")
+@click.option(
+    "--base-url", metavar="URL[,URL]...", help="Endpoint(s) of --backend openai; with --ckpt served:NAME or a folder."
+)
 @click.option("--batch-size", type=int, help="Samples a batch; changes speed and memory, never a score.")
 @click.option("--device", help="cpu, cuda, cuda:1, ...")
 @click.option(
@@ -80,6 +84,12 @@ STORE_OPTION = click.option(
     show_default=True,
     help="Seconds to wait for another process on the same run.",
 )
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Only this share of the checkpoints on tasks; auto: as torchrun or a Slurm array says.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be evaluated and what it would take, and nothing else.")
 @click.option("--categories", is_flag=True, help="Also show every category of the samples (see 'specs-eval results').")
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON on stdout.")
 def run(
@@ -93,6 +103,7 @@ def run(
     limit: int | None,
     store: Path,
     backend: str,
+    base_url: str | None,
     batch_size: int | None,
     device: str | None,
     dtype: str | None,
@@ -104,6 +115,8 @@ def run(
     seed: int,
     max_unscored: float,
     lock_timeout: float,
+    shard: str | None,
+    dry_run: bool,
     categories: bool,
     as_json: bool,
     judge: Judge | None,
@@ -118,6 +131,7 @@ def run(
     """
     from specs_eval.backends.base import BackendOptions
     from specs_eval.runner import RunRequest
+    from specs_eval.sharding import AUTO, launched_device, parse_shard
     from specs_eval.tasks.registry import parse_task_list
 
     request = RunRequest(
@@ -129,9 +143,21 @@ def run(
         top_p=top_p,
         max_new_tokens=max_new_tokens,
         lock_timeout=lock_timeout,
+        shard=None if shard is None else parse_shard(shard, os.environ),
     )
+    if shard == AUTO and device is None:
+        device = launched_device(os.environ)
     extra = dict(_key_and_value(text) for text in backend_args)
+    if base_url is not None:
+        if backend != "openai":
+            raise ConfigError(f"--base-url is for --backend openai, not {backend}")
+        extra["base_url"] = base_url
     options = BackendOptions(batch_size, device, dtype, per_position, extra)
+    if dry_run:
+        from specs_eval.cli.run_cost import show_cost
+
+        show_cost([*ckpts, *more_ckpts], request, store, backend, options, as_json)
+        return
     evaluation = run_checkpoints([*ckpts, *more_ckpts], request, store, backend, options)
     show(evaluation, as_json=as_json, categories=categories)
     sys.exit(exit_code(evaluation, max_unscored))
@@ -153,7 +179,8 @@ def run_checkpoints(
     from specs_eval.store import RunStore
 
     store = RunStore.create(store_path)
-    resolution = resolve_checkpoints(ckpts, Fingerprinter(store.root / "fingerprints.json"))
+    served = backend_name == "openai"
+    resolution = resolve_checkpoints(ckpts, Fingerprinter(store.root / "fingerprints.json"), may_be_served=served)
     return run_resolved(resolution, request, store, backend_name, options)
 
 
@@ -163,13 +190,14 @@ def run_resolved(
     """Evaluate checkpoints that were found already, report progress on stderr."""
     from rich.console import Console
 
+    from specs_eval.backends.base import usage_line
     from specs_eval.backends.registry import create_backend
     from specs_eval.cli.progress import make_observer
-    from specs_eval.runner import evaluate
+    from specs_eval.runner import evaluate, evaluation_units
 
     engine = create_backend(backend_name, options)
     console = Console(stderr=True)
-    observer = make_observer(console, len(resolution.checkpoints) * len(request.tasks))
+    observer = make_observer(console, len(evaluation_units(resolution.checkpoints, request)))
     try:
         with observer.display():
             for note in (*resolution.notes, *resolution.problems):
@@ -180,6 +208,8 @@ def run_resolved(
         sys.exit(130)
     finally:
         engine.close()
+        if (usage := usage_line(engine)) is not None:
+            console.print(usage, highlight=False, soft_wrap=True)
     evaluation.problems[:0] = resolution.problems
     return evaluation
 
