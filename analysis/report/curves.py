@@ -24,6 +24,7 @@ Trace = dict[str, Any]
 
 _FONT = "system-ui, 'Segoe UI', 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
 _GRID = "rgba(128,128,128,0.22)"
+_FEW_METHODS = 4
 _MAX_LOGGED = 400
 """Points of one training curve that are drawn."""
 
@@ -34,6 +35,11 @@ class Look:
 
     styles: Mapping[str, Style]
     base: str | None
+
+    @property
+    def band_opacity(self) -> float:
+        """Of the areas of intervals: fainter the more methods lie over each other."""
+        return 0.16 if len(self.styles) <= _FEW_METHODS else 0.07
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,7 @@ def step_figure(frame: Frame, points: Sequence[Measurement], look: Look) -> Figu
         elif series == look.base or ones[0].step is None:
             traces += [_across(one, frame.quantity, style, stepped) for one in ones]
         else:
-            traces += _curve(series, ones, frame.quantity, style)
+            traces += _curve(series, ones, frame.quantity, style, look.band_opacity)
     layout = _layout(frame, category=not stepped)
     return Figure(frame.name, frame.title, _alt(frame, by_series), tuple(traces), layout, _points_table(frame, points))
 
@@ -89,7 +95,9 @@ def at_k_figure(frame: Frame, points: Sequence[Measurement], look: Look, dotted:
     for (series, checkpoint), ones in lines.items():
         style, ordered = look.styles[series], sorted(ones, key=lambda one: one.k or 0)
         xs = [one.k for one in ordered]
-        traces.append(_band(series, xs, [one.estimate for one in ordered], frame.quantity, style, 0.10))
+        traces.append(
+            _band(series, xs, [one.estimate for one in ordered], frame.quantity, style, look.band_opacity / 2)
+        )
         if checkpoint in dotted:
             style = replace(style, dash="dot", marker=f"{style.marker}-open")
         traces.append(_line(series, xs, ordered, frame.quantity, style) | {"name": figure_text(checkpoint)})
@@ -173,12 +181,12 @@ def _scaled(value: float | None, quantity: str) -> float | None:
     return round(value if quantity in PLAIN_QUANTITIES else 100 * value, 4)
 
 
-def _curve(series: str, points: Sequence[Measurement], quantity: str, style: Style) -> list[Trace]:
+def _curve(series: str, points: Sequence[Measurement], quantity: str, style: Style, opacity: float) -> list[Trace]:
     ordered = sorted(points, key=lambda one: one.step or 0)
     if len(ordered) == 1:
         return [_bars(series, ordered, quantity, style, x=[ordered[0].step])]
     xs = [one.step for one in ordered]
-    band = _band(series, xs, [one.estimate for one in ordered], quantity, style, 0.16)
+    band = _band(series, xs, [one.estimate for one in ordered], quantity, style, opacity)
     return [band, _line(series, xs, ordered, quantity, style)]
 
 

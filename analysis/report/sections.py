@@ -151,7 +151,7 @@ def _training(content: Content, look: Look) -> Section | None:
 def _provenance(content: Content) -> Section:
     lead = (
         "Every number above comes from these runs. A run is one checkpoint on one task under one sampling specification; "
-        "the digits below a checkpoint are the fingerprint of its weights, and a task version covers questions and scoring."
+        "the digits beside a checkpoint are the fingerprint of its weights, and a task version covers questions and scoring."
     )
     table = Table("Runs", _RUN_HEADINGS, tuple(map(_run_row, content.runs)))
     return Section("provenance", "Provenance", lead, tables=(table,))
