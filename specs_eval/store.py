@@ -14,7 +14,7 @@ The journal is the record; table and totals are functions of it. A lock file kee
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,6 +88,23 @@ class StoredRun:
 
         table = rollout_table(self.samples(), self.rollouts())
         return table if columns is None else table.select([c for c in columns if c in table.column_names])
+
+    def batches(self, columns: Sequence[str], n_rows: int = 4096) -> Iterator[pa.Table]:
+        """The table piece by piece, in its order: for texts, of which a whole column may not fit into memory."""
+        if not self.complete:
+            yield self.table(columns)
+            return
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self.directory / "rollouts.parquet"
+        try:
+            with pq.ParquetFile(path) as file:
+                known = [name for name in columns if name in file.schema_arrow.names]
+                for batch in file.iter_batches(n_rows, columns=known):
+                    yield pa.Table.from_batches([batch])
+        except (OSError, ValueError) as error:
+            raise StoreError(f"cannot read {path}: {error}; delete it and run again to rebuild it") from error
 
 
 class RunStore:

@@ -217,10 +217,12 @@ def read_sample_facts(run: StoredRun, columns: Sequence[str]) -> dict[str, tuple
 
 def read_rows(run: StoredRun, columns: Sequence[str], sample_ids: AbstractSet[str]) -> list[dict[str, Any]]:
     """The rollouts of some samples, a row each in the order of the table; columns that the run lacks are left out."""
-    table = run.table(["sample_id", *columns])
-    codes, known = _encoded(table["sample_id"])
-    inside = np.array([sample_id in sample_ids for sample_id in known], dtype=bool)[codes]
-    rows: list[dict[str, Any]] = table.filter(_mask(inside)).to_pylist()
+    rows: list[dict[str, Any]] = []
+    for table in run.batches(["sample_id", *columns]):
+        codes, known = _encoded(table["sample_id"])
+        inside = np.array([sample_id in sample_ids for sample_id in known], dtype=bool)[codes]
+        if inside.any():
+            rows += table.filter(_mask(inside)).to_pylist()
     return rows
 
 

@@ -31,6 +31,7 @@ from specs_eval.cli.report_answer import Answer, Question, answer_report
 from specs_eval.cli.report_pictures import Pictures
 from specs_eval.cli.report_runs import format_pairs, guessed_base
 from specs_eval.cli.report_samples import candidate_samples
+from specs_eval.errors import StoreError
 
 FEW = Resampling(200)
 
@@ -440,3 +441,16 @@ def test_texts_and_curves_stand_out_on_light_and_dark(answer: Answer) -> None:
             assert contrast(colours[name], colours["paper"]) >= 4.5, (name, colours)
         for style in list(styles(["base", *"abcd"], "base").values()):
             assert contrast(style.colour, colours["paper"]) >= 2.8, style
+
+
+def test_the_table_in_batches_is_the_table(tmp_path: Path) -> None:
+    columns = ["sample_id", "rollout", "response", "no such column"]
+    for step, complete in ((1, True), (2, False)):
+        run = write_run(tmp_path / "runs", FakeRun("mmmu", np.eye(9), f"x/checkpoint-{step}", complete=complete))
+        pieces = list(run.batches(columns, n_rows=20))
+        assert [row for piece in pieces for row in piece.to_pylist()] == run.table(columns).to_pylist()
+        assert len(pieces) == (5 if complete else 1)
+    broken = write_run(tmp_path / "runs", FakeRun("mmmu", np.eye(3), "x/checkpoint-3"))
+    (broken.directory / "rollouts.parquet").write_bytes(b"PAR1 nonsense")
+    with pytest.raises(StoreError, match="run again to rebuild"):
+        list(broken.batches(columns))
