@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ _STEP_FOLDER = re.compile(r"(?:checkpoint|global_step|step|iter|epoch)[-_](\d{1,
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}")
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+_MAX_NAME = 512
+SERVED = "served:"
+"""Begins the name of a model that only an endpoint knows, in ``--ckpt`` and in fingerprints."""
 _HUB_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.jinja", "tokenizer.model")
 
 
@@ -33,6 +37,11 @@ class Checkpoint:
     """Folder of the base model when `path` holds a LoRA adapter."""
     signature: tuple[object, ...] = ()
     """Sizes and times of the files when the fingerprint was taken."""
+
+    @property
+    def served_name(self) -> str | None:
+        """The name that an endpoint serves the model by, where that is all that is known of it; else None."""
+        return str(self.path).removeprefix(SERVED) if self.fingerprint.startswith(SERVED) else None
 
     def assert_unchanged(self) -> None:
         """Make sure that the files are still those of the fingerprint.
@@ -85,18 +94,23 @@ class Resolution:
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     path: Path
+    """Of a served model ``served:NAME``."""
     series: str
     step: int | None
     name: str
 
 
-def resolve_checkpoints(arguments: list[str] | tuple[str, ...], fingerprinter: Fingerprinter) -> Resolution:
+def resolve_checkpoints(
+    arguments: list[str] | tuple[str, ...], fingerprinter: Fingerprinter, *, may_be_served: bool = False
+) -> Resolution:
     """Turn ``--ckpt`` arguments into checkpoints: series in step order, everything checked before a model is loaded.
 
     Args:
         arguments: each a checkpoint folder, a training output folder (expands into its ``checkpoint-N`` series), a
-            glob, or a hub id; ``NAME=...`` names the series.
+            glob, or a hub id; ``NAME=...`` names the series; ``served:NAME`` is a model of an endpoint, known by its
+            name alone: its fingerprint is of the name, and nobody here notices when other weights are served under it.
         fingerprinter: computes and remembers fingerprints.
+        may_be_served: whether what the checkpoints are for can do with models of an endpoint.
 
     Raises:
         ConfigError: an argument matches nothing.
@@ -105,7 +119,8 @@ def resolve_checkpoints(arguments: list[str] | tuple[str, ...], fingerprinter: F
     candidates: list[_Candidate] = []
     notes: list[str] = []
     for argument in arguments:
-        candidates += _expand(argument, notes)
+        served = _served(argument, may_be_served=may_be_served)
+        candidates += [served] if served is not None else _expand(argument, notes)
     checkpoints: list[Checkpoint] = []
     problems: list[str] = []
     seen: set[Path] = set()
@@ -127,6 +142,20 @@ def step_of(folder: PurePath) -> int | None:
     """The training step in a folder's name (``checkpoint-500``, ``global_step_500``), else None."""
     match = _STEP_FOLDER.fullmatch(folder.name)
     return int(match.group(1)) if match else None
+
+
+def _served(argument: str, *, may_be_served: bool) -> _Candidate | None:
+    """The model of an endpoint that an argument names; None: it names something else."""
+    series, _, text = argument.rpartition("=") if f"={SERVED}" in argument else ("", "", argument)
+    if not text.startswith(SERVED):
+        return None
+    name = text.removeprefix(SERVED)
+    if not name or not name.isprintable() or len(name) > _MAX_NAME or str(Path(text)) != text:
+        raise ConfigError(f"--ckpt {argument[:80]!r}: after {SERVED} comes the name that an endpoint lists for a model")
+    if not may_be_served:
+        raise ConfigError(f"--ckpt {argument!r} is a model of an endpoint; it needs --backend openai --base-url URL")
+    names = CheckpointNames.of_text(name, series)
+    return _Candidate(Path(text), names.series, names.step, names.name)
 
 
 def _expand(argument: str, notes: list[str]) -> list[_Candidate]:
@@ -184,6 +213,9 @@ def _order(folder: Path) -> tuple[str, int, str]:
 def _checkpoint(candidate: _Candidate, fingerprinter: Fingerprinter) -> Checkpoint:
     path = candidate.path
     base = None
+    if str(path).startswith(SERVED):
+        digest = hashlib.sha256(str(path).removeprefix(SERVED).encode()).hexdigest()
+        return Checkpoint(path, candidate.name, candidate.series, candidate.step, SERVED + digest)
     if (path / "adapter_config.json").exists():
         base = _check_adapter(path)
         _check_model(base)

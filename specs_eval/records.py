@@ -28,7 +28,8 @@ class CheckpointRecord(_Record):
     step: int | None
     fingerprint: str
     """SHA-256 (hex) of weights and of all files that change what the model says; ``imported:`` and the SHA-256 of the
-    results for an imported run, whose weights are not known."""
+    results for an imported run, whose weights are not known; ``served:`` and the SHA-256 of the name for a model of an
+    endpoint, of which nothing else is known."""
     path: str
     """Where it was; for people. Never used to decide whether two runs are the same."""
     base: str | None = None

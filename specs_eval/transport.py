@@ -121,7 +121,7 @@ def fetch_json(url: str, key: str | None, limits: Limits, body: bytes | None = N
             preload_content=False,
         )
         try:
-            if response.status != 200:
+            if not 200 <= response.status < 300:
                 raise _refusal(response, key)
             data = _read(response, limits)
         except BaseException:

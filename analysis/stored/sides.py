@@ -27,7 +27,7 @@ REMEDIES: Mapping[str, str] = {
 }
 """Fields in which two runs must agree, why, and what to do. Seeds may differ."""
 
-_FINGERPRINT = re.compile(r"(?:imported:)?[0-9a-f]{8,64}")
+_FINGERPRINT = re.compile(r"(?:imported:|served:)?[0-9a-f]{8,64}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -87,7 +87,9 @@ class Backend(Protocol):
         ...
 
     def block_size(self, n_rollouts: int) -> int:
-        """Samples that are computed together when each owes this many rollouts; 1: every sample stands alone.
+        """Samples that are computed together when each owes this many rollouts.
+
+        1: every sample stands alone. 0: every rollout does, so that only those that are missing are asked for.
 
         Text never depends on it, but the last digits of a statistic may. The runner therefore resumes an interrupted
         run in whole blocks, counted from its first sample, and `generate` must form its batches in the same way.
@@ -112,3 +114,9 @@ class Backend(Protocol):
     def close(self) -> None:
         """Free the engine and its memory."""
         ...
+
+
+def usage_line(backend: Backend) -> str | None:
+    """What asking cost, in the words of a backend that pays for it (it then has a method of this name); else None."""
+    line: Callable[[], str | None] | None = getattr(backend, "usage_line", None)
+    return line() if line is not None else None

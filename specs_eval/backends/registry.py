@@ -7,7 +7,10 @@ import difflib
 from specs_eval.backends.base import Backend, BackendOptions
 from specs_eval.errors import ConfigError
 
-BACKENDS = {"hf": "transformers, on CPU or GPU (the embedded default)"}
+BACKENDS = {
+    "hf": "transformers, on CPU or GPU (the embedded default)",
+    "openai": "any OpenAI-compatible endpoint, such as vllm serve",
+}
 
 
 def create_backend(name: str, options: BackendOptions) -> Backend:
@@ -20,6 +23,10 @@ def create_backend(name: str, options: BackendOptions) -> Backend:
         from specs_eval.backends.hf import HFBackend
 
         return HFBackend(options)
+    if name == "openai":
+        from specs_eval.backends.endpoint import EndpointBackend
+
+        return EndpointBackend(options)
     near = difflib.get_close_matches(name, BACKENDS, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ConfigError(f"unknown backend {name!r}{hint} Known: {', '.join(BACKENDS)}")
