@@ -169,7 +169,11 @@ def load_policy(path: Path | None = None, *, start: Path | None = None) -> tuple
     Raises:
         ConfigError: there is none, it cannot be read, or it says something without meaning; names file, line and choices.
     """
-    found = path or _find(start or Path.cwd())
+    found = path or find_policy(start or Path.cwd())
+    if found is None:
+        raise ConfigError(
+            f"no policy: neither {POLICY_FILE} nor a [{PROJECT_TABLE}] table in {PROJECT_FILE}, here or above; name one with --policy"
+        )
     try:
         text = found.read_text(encoding="utf-8")
         facts = tomllib.loads(text)
@@ -188,16 +192,15 @@ def load_policy(path: Path | None = None, *, start: Path | None = None) -> tuple
         raise ConfigError(_complaint(found, text, prefix, error)) from error
 
 
-def _find(start: Path) -> Path:
+def find_policy(start: Path) -> Path | None:
+    """The nearest file with a policy, at or above a folder; None: there is none."""
     for folder in (start.resolve(), *start.resolve().parents):
         if (folder / POLICY_FILE).is_file():
             return folder / POLICY_FILE
         project = folder / PROJECT_FILE
         if project.is_file() and "specs-eval" in _tables(project):
             return project
-    raise ConfigError(
-        f"no policy: neither {POLICY_FILE} nor a [{PROJECT_TABLE}] table in {PROJECT_FILE}, here or above; name one with --policy"
-    )
+    return None
 
 
 def _tables(project: Path) -> dict[str, Any]:

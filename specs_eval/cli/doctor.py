@@ -37,7 +37,7 @@ def doctor(store: Path, data_dir: Path | None, as_json: bool) -> None:
     """Say what works here and what does not. Exits 3 when something that should work is broken."""
     # A diagnosis looks at this machine and does not wait for a network.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    findings = [*packages(), *devices(), *backends(), *embedded(), *data(data_dir), *store_health(store)]
+    findings = [*packages(), *devices(), *backends(), *embedded(), *data(data_dir), *checks(), *store_health(store)]
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
@@ -155,6 +155,37 @@ def _short(text: str, limit: int = 140) -> str:
     """The first sentence of a message, or what fits on a line of it."""
     sentence = text.split("\n")[0].split(". ")[0]
     return sentence if len(sentence) <= limit else sentence[: limit - 3] + "..."
+
+
+def checks() -> list[Finding]:
+    """The policy and the pinned baselines that ``specs-eval check`` would take here."""
+    from specs_eval.errors import ConfigError
+
+    found = []
+    for subject, described in (("policy", _policy), ("baselines", _baselines)):
+        try:
+            detail = described()
+            found.append(Finding("Checks", subject, "ok" if detail else "info", detail or "none here"))
+        except ConfigError as error:
+            found.append(Finding("Checks", subject, "broken", str(error)))
+    return found
+
+
+def _policy() -> str:
+    from specs_eval.policy import find_policy, load_policy
+
+    file = find_policy(Path.cwd())
+    if file is None:
+        return ""
+    n = len(load_policy(file)[0].gates)
+    return f"{n} gate{'' if n == 1 else 's'} in {file}"
+
+
+def _baselines() -> str:
+    from specs_eval.baselines import find_pin_file, load_pins
+
+    file = find_pin_file(Path.cwd())
+    return f"{', '.join(pins)} in {file}" if (pins := load_pins(file)) else ""
 
 
 def store_health(path: Path) -> list[Finding]:
