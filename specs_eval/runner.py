@@ -38,6 +38,8 @@ class RunRequest:
     """None: 0 (greedy) for one rollout, 1 for several."""
     limit: int | None = None
     """First samples of each task; None: all."""
+    chosen: Mapping[str, Sequence[str]] | None = None
+    """Task -> ids of the samples to ask now, in this order; the store's run grows by them. None: `limit` says which."""
     seed: int = 0
     top_p: float = 1.0
     max_new_tokens: int | None = None
@@ -106,7 +108,7 @@ def evaluate(
     """
     evaluation = Evaluation()
     for checkpoint, units in groupby(evaluation_units(checkpoints, request), key=lambda unit: unit[0]):
-        loaded = _LazyEngine(backend, checkpoint)
+        loaded = _LazyEngine(backend, checkpoint, observer)
         try:
             for _, task in units:
                 evaluation.runs.append(_evaluate_task(checkpoint, task, request, store, loaded, observer))
@@ -130,9 +132,10 @@ def _record_problem(evaluation: Evaluation, observer: Observer, checkpoint: Chec
 class _LazyEngine:
     """Loads a checkpoint into the backend when something is owed, and only then."""
 
-    def __init__(self, backend: Backend, checkpoint: Checkpoint) -> None:
+    def __init__(self, backend: Backend, checkpoint: Checkpoint, observer: Observer) -> None:
         self.backend = backend
         self._checkpoint = checkpoint
+        self._observer = observer
         self._ready = False
 
     def ready(self) -> Backend:
@@ -140,6 +143,9 @@ class _LazyEngine:
             self._checkpoint.assert_unchanged()
             self.backend.load(self._checkpoint)
             self._checkpoint.assert_unchanged()
+            note = getattr(self.backend, "load_note", None)
+            if note is not None:
+                self._observer.problem(f"{self._checkpoint.name}: {note}")
             self._ready = True
         return self.backend
 
@@ -150,7 +156,7 @@ def _evaluate_task(
     spec = request.spec(task)
     identity = run_identity(checkpoint, task, spec, engine.backend.numerics)
     every = task.samples()
-    samples = every[: request.limit] if request.limit is not None else every
+    samples = _wanted(task, every, request)
     records = [sample_record(sample) for sample in samples]
     with store.open_run(
         identity,
@@ -162,10 +168,27 @@ def _evaluate_task(
         lock_timeout=request.lock_timeout,
     ) as run:
         asked = {record.sample_id for record in run.samples.values()}
-        run_samples = (
-            [sample for sample in every if sample.sample_id in asked] if len(asked) > len(samples) else samples
+        if request.chosen is None and len(asked) > len(samples):
+            samples = [sample for sample in every if sample.sample_id in asked]
+        return _answer(run, samples, task, spec, engine, observer, checkpoint)
+
+
+def _wanted(task: Task, every: Sequence[Sample], request: RunRequest) -> Sequence[Sample]:
+    """The samples that a request is about.
+
+    Raises:
+        ConfigError: a chosen sample that the task does not have.
+    """
+    if request.chosen is None:
+        return every[: request.limit] if request.limit is not None else every
+    by_id = {sample.sample_id: sample for sample in every}
+    ids = request.chosen.get(task.name, ())
+    unknown = [one for one in ids if one not in by_id]
+    if unknown:
+        raise ConfigError(
+            f"{task.name} has no sample {unknown[0]!r} (and {len(unknown) - 1:,} more); its data has changed"
         )
-        return _answer(run, run_samples, task, spec, engine, observer, checkpoint)
+    return [by_id[one] for one in ids]
 
 
 def run_identity(checkpoint: Checkpoint, task: Task, spec: SamplingSpec, numerics: str) -> RunIdentity:
@@ -189,7 +212,8 @@ def _answer(
     checkpoint: Checkpoint,
 ) -> StoredRun:
     total = len(samples) * run.manifest.n_rollouts
-    owed = total - len(run.done)
+    numbers = range(run.manifest.n_rollouts)
+    owed = total - sum((sample.sample_id, number) in run.done for sample in samples for number in numbers)
     observer.run_started(checkpoint, task.name, owed, total)
     started = time.monotonic()
     if owed:

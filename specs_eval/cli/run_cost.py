@@ -36,9 +36,8 @@ def show_cost(
 
     runs = runs_at(store_path)
     has_store = (store_path / MARKER).exists()
-    resolution = resolve_checkpoints(
-        list(ckpts), Fingerprinter(store_path / "fingerprints.json" if has_store else None)
-    )
+    fingerprinter = Fingerprinter(store_path / "fingerprints.json" if has_store else None)
+    resolution = resolve_checkpoints(list(ckpts), fingerprinter, may_be_served=backend_name == "openai")
     engine = create_backend(backend_name, options)
     try:
         cost = estimate_cost(evaluation_units(resolution.checkpoints, request), request, runs, engine.numerics)

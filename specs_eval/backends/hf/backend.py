@@ -6,6 +6,8 @@ import gc
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,12 +21,23 @@ from specs_eval.backends.hf.memory import Room, cache_budget, cache_bytes_per_to
 from specs_eval.backends.hf.probe import settle_layout
 from specs_eval.backends.hf.rollouts import MAX_SLOTS, Answer, Question, RolloutBatch
 from specs_eval.backends.hf.settings import settings_from
-from specs_eval.backends.hf.weights import copy_in_place, merge_adapter, saved_names
+from specs_eval.backends.hf.weights import copy_in_place, differing, merge_adapter, replaced, saved_names
 from specs_eval.checkpoints import Checkpoint
 from specs_eval.errors import GenerationError
+from specs_eval.fingerprint import stat_signature
 from specs_eval.sampling import SamplingSpec
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    """An adapter that was merged into the live model."""
+
+    base: tuple[Path, tuple[object, ...]]
+    """Folder of the base, and its files as they were."""
+    names: frozenset[str]
+    """The tensors that it changed."""
 
 
 class HFBackend:
@@ -52,6 +65,8 @@ class HFBackend:
         self._architecture = ""
         self._processor = ""
         self._names: dict[str, Tensor] | None = None
+        self._merged: _Merged | None = None
+        self.load_note: str | None = None
 
     @property
     def numerics(self) -> str:
@@ -79,32 +94,57 @@ class HFBackend:
         Raises:
             CheckpointError: it cannot be loaded, or would not be decoded correctly.
         """
+        self.load_note = None
         folder = loading.model_folder(checkpoint)
         try:
             shape = loading.architecture(folder)
             alike = self._engine is not None and shape == self._architecture
+            if self._engine is not None and not alike:
+                self._note(f"its configuration differs ({loading.difference(self._architecture, shape)})")
             with torch.inference_mode():
-                model = self._refill(checkpoint) if alike else None
-                if model is None:
+                model = self._refill(folder) if alike else None
+                fresh = model is None
+                if fresh:
                     self.close()
                     model = loading.load_model(folder, self._settings)
                     self._names = saved_names(model)
                 if checkpoint.base is not None:
-                    model = merge_adapter(model, checkpoint.path)
-                    self._names = saved_names(model)
-                self._assemble(model, checkpoint, probe=not alike)
+                    model = self._merge(model, checkpoint)
+                self._assemble(model, checkpoint, probe=fresh)
         except BaseException:
             # Neither half-loaded weights nor those of the checkpoint before may answer for this one.
             self.close()
             raise
         self._architecture = shape
 
-    def _refill(self, checkpoint: Checkpoint) -> Any | None:
-        """The live model with this checkpoint's weights; None when they cannot be copied in."""
-        folder = loading.model_folder(checkpoint)
-        if self._names is None:
+    def _note(self, reason: str) -> None:
+        self.load_note = f"a fresh engine was started, as {reason}"
+
+    def _refill(self, folder: Path) -> Any | None:
+        """The live model with the weights of a folder, checked; None when they cannot be copied in."""
+        model, merged = self.engine.model, self._merged
+        self._merged = None
+        # Of the base of the adapter before, everything is there but what the adapter was merged into.
+        only = merged.names if merged is not None and merged.base == (folder, stat_signature(folder)) else None
+        if self._names is None or not copy_in_place(self._names, folder, only):
+            self._note("its weights are stored in a way that cannot be copied into a live model")
             return None
-        return self.engine.model if copy_in_place(self._names, folder) else None
+        self._names = saved_names(model)
+        different = [] if self._names is None else differing(self._names, folder)
+        if different:
+            self._note(f"the live model did not take its weights ({', '.join(different[:3])})")
+            return None
+        return model
+
+    def _merge(self, model: Any, checkpoint: Checkpoint) -> Any:
+        """The model with an adapter merged into it; remembers what the next checkpoint must find as it was."""
+        folder = loading.model_folder(checkpoint)
+        before, base = self._names, (folder, stat_signature(folder))
+        adapted = merge_adapter(model, checkpoint.path)
+        self._names = saved_names(adapted)
+        if before is not None and self._names is not None:
+            self._merged = _Merged(base, replaced(before, self._names))
+        return adapted
 
     def _assemble(self, model: Any, checkpoint: Checkpoint, *, probe: bool) -> None:
         source = str(checkpoint.path)
@@ -118,6 +158,8 @@ class HFBackend:
             engine.layout, engine.joint_prefill = before.layout, before.joint_prefill
         else:
             settle_layout(engine, source)
+        if before is not None and not known:
+            self.load_note = "its tokenizer or processor differs from the one before, so it was loaded and probed anew"
         self._engine, self._processor = engine, digest
 
     def generate(self, requests: Sequence[Request], spec: SamplingSpec) -> Iterator[Answer]:
@@ -192,6 +234,7 @@ class HFBackend:
         if self._engine is None and self._names is None:
             return
         self._engine, self._names, self._architecture, self._processor = None, None, "", ""
+        self._merged = None
         _release_memory()
 
 

@@ -102,6 +102,24 @@ def architecture(folder: Path) -> str:
     return json.dumps(_stripped(config), sort_keys=True, default=str)
 
 
+def difference(one: str, other: str) -> str:
+    """Where two configurations (see `architecture`) part, in a few words."""
+    first, second = (dict(_leaves(json.loads(text))) for text in (one, other))
+    parted = [name for name in sorted(first.keys() | second.keys()) if first.get(name) != second.get(name)]
+    # The kind of model says more than any of the settings that differ with it.
+    parted.sort(key=lambda name: name != "model_type")
+    shown = [f"{name} {first.get(name, 'unset')} -> {second.get(name, 'unset')}"[:120] for name in parted[:2]]
+    return ", ".join(shown) + (", ..." if len(parted) > 2 else "")
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, member in value.items():
+            yield from _leaves(member, f"{name}.{key}" if name else key)
+    else:
+        yield name, value
+
+
 def load_generation_config(folder: Path, model: Any) -> GenerationConfig:
     """The checkpoint's generation config, or the one that its model came with."""
     if not (folder / "generation_config.json").exists():

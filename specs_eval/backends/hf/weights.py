@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from torch import Tensor
 
 from specs_eval.backends.hf.foreign_errors import explained
 from specs_eval.errors import CheckpointError
+
+N_PROBED = 256
+"""Elements of each tensor, evenly spaced, that are held against the file after a checkpoint was copied into a live model."""
 
 
 def weight_files(folder: Path, stem: str = "model") -> list[Path]:
@@ -52,12 +56,13 @@ def saved_names(model: Any) -> dict[str, Tensor] | None:
     return saved
 
 
-def copy_in_place(names: dict[str, Tensor], folder: Path) -> bool:
+def copy_in_place(names: dict[str, Tensor], folder: Path, only: AbstractSet[str] | None = None) -> bool:
     """Overwrite a live model with the weights of another checkpoint of the same architecture.
 
     Args:
         names: from `saved_names`.
         folder: the other checkpoint.
+        only: names of the tensors to copy, where the others hold this checkpoint's already; None: all.
 
     Returns:
         Whether it was done. A checkpoint that names its weights in another way (saved by another version, or not
@@ -74,13 +79,47 @@ def copy_in_place(names: dict[str, Tensor], folder: Path) -> bool:
     filled = {names[name].data_ptr() for name in found & set(names)}
     if not found <= set(names) or any(tensor.data_ptr() not in filled for tensor in names.values()):
         return False
-    for path in files:
+    for name, tensor in _tensors(folder, found if only is None else found & only):
+        check_weights(folder, misshapen=[name] if tensor.shape != names[name].shape else [])
+        names[name].copy_(tensor)
+    return True
+
+
+def differing(names: dict[str, Tensor], folder: Path) -> list[str]:
+    """Names of the live tensors that do not hold what a checkpoint's files do, by a sample of the elements of each.
+
+    Args:
+        names: from `saved_names`, made after the weights were changed: a layer that was replaced has other tensors.
+        folder: the checkpoint that should have been loaded.
+    """
+    different = []
+    for name, tensor in _tensors(folder, set(names)):
+        live = names[name]
+        if live.shape != tensor.shape:
+            different.append(name)
+            continue
+        places = torch.linspace(0, tensor.numel() - 1, min(tensor.numel(), N_PROBED), dtype=torch.float64).long()
+        expected = tensor.flatten()[places].to(live.dtype)
+        found = live.detach().flatten()[places.to(live.device)].cpu()
+        if not torch.equal(found.nan_to_num(nan=0.5), expected.nan_to_num(nan=0.5)):
+            different.append(name)
+    return different
+
+
+def _tensors(folder: Path, wanted: AbstractSet[str]) -> Iterator[tuple[str, Tensor]]:
+    """Some of the tensors of a checkpoint, one at a time."""
+    for path in weight_files(folder):
         with explained(folder, f"{path.name} does not load"), safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - not a mapping
-                tensor = file.get_tensor(name)
-                check_weights(folder, misshapen=[name] if tensor.shape != names[name].shape else [])
-                names[name].copy_(tensor)
-    return True
+                if name in wanted:
+                    yield name, file.get_tensor(name)
+
+
+def replaced(before: dict[str, Tensor], after: dict[str, Tensor]) -> frozenset[str]:
+    """Names of the tensors that live elsewhere now, as those do that an adapter was merged into."""
+    return frozenset(
+        name for name, tensor in before.items() if name not in after or after[name].data_ptr() != tensor.data_ptr()
+    )
 
 
 def check_weights(
