@@ -9,7 +9,7 @@ import numpy as np
 
 from specs_eval.analysis.bound_tests import BoundTest, draws_test
 from specs_eval.analysis.checkpoint_scores import ROLES, CheckpointScores, Role, check_same_samples
-from specs_eval.analysis.checks.measures import Resources, Sides, find_run, sides_of
+from specs_eval.analysis.checks.measures import Resources, Sides, common_rollouts, find_run, sides_of
 from specs_eval.analysis.curve_draws import Reading, draw_curves
 from specs_eval.analysis.gates import Measured, bound_of
 from specs_eval.analysis.generalization import choose_gain, gain_over, generalization_factor
@@ -52,18 +52,26 @@ def scores_of(
     splits = parse_split(gate.id or ""), parse_split(gate.ood or "")
     first: dict[str, StoredRun] = {}
 
-    def scores(side: Side) -> CheckpointScores:
+    def found_by(side: Side) -> tuple[Side, list[StoredRun], list[Rollouts]]:
         found = [find_run(side, split.task, sides) for split in splits]
         for run in found:
             other = first.setdefault(run.manifest.task, run)
             if other is not run:
                 check_settings(other, run)
                 check_questions(other, run)
-        roles = [_performance(gate, run, split).by_sample() for run, split in zip(found, splits, strict=True)]
-        return CheckpointScores(side.key.name, side.key.step, roles[0], roles[1], found[0].run_id, found[1].run_id)
+        return side, found, [_performance(gate, run, split) for run, split in zip(found, splits, strict=True)]
 
-    measured = [scores(side) for side in checkpoints]
-    floor = None if base is None else scores(base)
+    every = [found_by(side) for side in (*checkpoints, *([base] if base else []))]
+    by_role = [[roles[role] for _, _, roles in every] for role in (0, 1)]
+    if sides.overlap:
+        by_role = [common_rollouts(rollouts) for rollouts in by_role]
+    scores = [
+        CheckpointScores(
+            side.key.name, side.key.step, one.by_sample(), other.by_sample(), runs[0].run_id, runs[1].run_id
+        )
+        for (side, runs, _), one, other in zip(every, *by_role, strict=True)
+    ]
+    measured, floor = scores[: len(checkpoints)], scores[-1] if base else None
     check_same_samples([*measured, *([floor] if floor else [])])
     shared = set(measured[0].id.sample_ids) & set(measured[0].ood.sample_ids)
     if splits[0].task == splits[1].task and shared:

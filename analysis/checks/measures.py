@@ -13,7 +13,7 @@ from specs_eval.analysis.gate_measures import UNSCORED, is_derived, sample_measu
 from specs_eval.analysis.gates import Measured, bound_of
 from specs_eval.analysis.pairs import pair_samples
 from specs_eval.analysis.resampling import Resampling, bootstrap_ratios
-from specs_eval.analysis.samples import Rollouts
+from specs_eval.analysis.samples import Rollouts, restrict
 from specs_eval.analysis.statistics import Estimate, undefined
 from specs_eval.analysis.stored.reading import metric_names, read_rollouts
 from specs_eval.analysis.stored.selection import check_complete, one_run_each, runs_of_task
@@ -117,6 +117,8 @@ def read_gate_values(gate: Gate, run: StoredRun, split: Split) -> Rollouts:
 
 def _test(gate: Gate, rollouts: Sequence[Rollouts], sides: Sides, resources: Resources) -> tuple[BoundTest, int]:
     bound = bound_of(gate)
+    if sides.overlap:
+        rollouts = common_rollouts(rollouts)
     if gate.metric == UNSCORED:
         shares = [float(one.values.mean()) for one in rollouts]
         value = shares[-1] - (shares[0] if gate.on_change else 0.0)
@@ -136,6 +138,18 @@ def _test(gate: Gate, rollouts: Sequence[Rollouts], sides: Sides, resources: Res
     except ComparisonError as error:
         raise ComparisonError(f"{gate.title}: {error}") from error
     return difference_test(pairs, bound, resources.levels), len(pairs.sample_ids)
+
+
+def common_rollouts(rollouts: Sequence[Rollouts]) -> list[Rollouts]:
+    """Cut to the samples that all of them have.
+
+    Raises:
+        ComparisonError: there is none.
+    """
+    common = frozenset(rollouts[0].sample_ids).intersection(*(one.sample_ids for one in rollouts[1:]))
+    if not common:
+        raise ComparisonError("the runs have no sample in common; evaluate both on the same samples")
+    return [one if len(common) == len(one.sample_ids) else restrict(one, common) for one in rollouts]
 
 
 def _pooled(gate: Gate, rollouts: Sequence[Rollouts], resampling: Resampling) -> BoundTest:
