@@ -52,3 +52,9 @@ class ComparisonError(SpecsEvalError):
     """Two runs are not comparable; the message names the differing field."""
 
     exit_code = EXIT_INCOMPLETE
+
+
+class TrainingError(SpecsEvalError):
+    """A stage of training cannot go on: nothing to train on, a loss that is no number; says what and what is kept."""
+
+    exit_code = EXIT_INCOMPLETE

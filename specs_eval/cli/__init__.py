@@ -26,6 +26,7 @@ COMMANDS = {
     "score": ("specs_eval.cli.score:score", "Score outputs that exist already, without a model."),
     "import": ("specs_eval.cli.import_logs:import_logs", "Import logs of lmms-eval, or rows of scores, as runs."),
     "rescore": ("specs_eval.cli.rescore:rescore", "Score stored runs again and show what changed."),
+    "distill": ("specs_eval.cli.distill:distill", "Preference pairs from a model's own answers (self-distillation)."),
     "tasks": ("specs_eval.cli.tasks:tasks", "List the tasks, or print the folder to give to lmms-eval."),
     "tiny": ("specs_eval.cli.tiny:tiny", "The tiny VLM that ships with specs-eval."),
     "demo": ("specs_eval.cli.demo:demo", "The main job on the embedded default, end to end."),

@@ -147,7 +147,7 @@ def run(
     )
     if shard == AUTO and device is None:
         device = launched_device(os.environ)
-    extra = dict(_key_and_value(text) for text in backend_args)
+    extra = dict(key_and_value(text) for text in backend_args)
     if base_url is not None:
         if backend != "openai":
             raise ConfigError(f"--base-url is for --backend openai, not {backend}")
@@ -163,7 +163,12 @@ def run(
     sys.exit(exit_code(evaluation, max_unscored))
 
 
-def _key_and_value(text: str) -> tuple[str, str]:
+def key_and_value(text: str) -> tuple[str, str]:
+    """A value of ``--backend-arg``.
+
+    Raises:
+        ConfigError: it is not KEY=VALUE.
+    """
     key, equals, value = text.partition("=")
     if not (key and equals and value):
         raise ConfigError(f"--backend-arg takes KEY=VALUE, not {text!r}")

@@ -1,0 +1,147 @@
+r"""Is an answer right? Rules by the kind of the gold answer; pure, bounded, and safe on any text.
+
+choice   the choice that the answer means, by its letter, its text or as a reader finds it, without guessing
+letter   the letter alone, or the one that the answer states
+number   values are compared: in digits, as a fraction or in LaTeX (``\frac{1}{2}``, ``2\sqrt{3}``); units are not
+text     equal in case-free mathematical spelling (`specs_eval.tasks.answers.canonical`)
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from specs_eval.task import Score
+from specs_eval.tasks.answers.canonical import canonical
+from specs_eval.tasks.answers.choices import lone_letter, named_letter
+from specs_eval.tasks.answers.reading import match_choice, read_number, readable
+from specs_eval.tasks.formats.styles import closing_brace
+from specs_eval.tasks.megabench.latex.grammar import parse
+from specs_eval.tasks.megabench.latex.refute import VALUE_ERRORS, real_value
+from specs_eval.training.questions.question import Question
+
+MAX_ANSWER_CHARS = 2_000
+"""Longer answers are cut before they are read."""
+MAX_VALUE_CHARS = 120
+"""A longer text is not read as the value of a number."""
+RELATIVE_TOLERANCE = 1e-6
+"""Of numbers that are compared exactly: what is lost by spelling them in digits."""
+NO_ANSWER = "no answer"
+BOX = "\\boxed{"
+
+_EDGES = " \t\r\n.,;:!?\"'`*()[]{}"
+_PLAIN = re.compile(r"[+-]?(?:(?:\d{1,3}(?:,\d{3}){1,8}|\d{1,40})(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][+-]?\d{1,3})?")
+_PI = re.compile(r"\\pi(?![A-Za-z])|π")
+_FRACTION = re.compile(r"([+-]?\d{1,15})\s?/\s?(\d{1,15})")
+_UNIT = re.compile(r"\s?(?:%|\\%|°|\^\\circ|\^\{\\circ\}|degrees?|[A-Za-zµμΩ]{1,12}[²³]?(?:\^\{?[23]\}?)?)$")
+_DOLLARS = re.compile(r"\\[()\[\]]|\\text\{([^{}]{0,40})\}|\\mathrm\{([^{}]{0,40})\}|[$€£]|\\[,;! ]")
+
+
+def judge_answer(question: Question, answer: str) -> Score:
+    """1 when the answer is right, else 0, by the rules above; never None, never raises."""
+    answer = answer[:MAX_ANSWER_CHARS]
+    if not answer.strip():
+        return Score(0.0, None, NO_ANSWER, NO_ANSWER)
+    if question.kind == "choice":
+        return _choice(question, answer)
+    if question.kind == "letter":
+        return _letter(question, answer)
+    if question.kind == "number":
+        return _number(question, answer)
+    said = plain(answer)
+    return Score(float(said == plain(question.answer)), said[:MAX_ANSWER_CHARS], "text: equal")
+
+
+def plain(text: str) -> str:
+    """A short answer in one spelling: without case, spaces, markup, and punctuation at its edges."""
+    return canonical(unboxed(text).strip(_EDGES))
+
+
+def unboxed(text: str) -> str:
+    r"""What stands in the last ``\boxed{}`` of a gold answer or answer; the text itself where there is none."""
+    start = text.rfind(BOX)
+    end = closing_brace(text, start + len(BOX)) if start >= 0 else None
+    return text if end is None else text[start + len(BOX) : end]
+
+
+def _choice(question: Question, answer: str) -> Score:
+    match = match_choice(answer, question.choices)
+    if match.index is None:
+        reason = NO_ANSWER if not match.answered else "the answer is none of the choices"
+        return Score(0.0, None, f"choice: {match.rule}", reason)
+    said = question.choices[match.index]
+    return Score(float(said == question.answer), said, f"choice: {match.rule}")
+
+
+def _letter(question: Question, answer: str) -> Score:
+    gold, text = question.answer.strip(_EDGES).upper(), readable(unboxed(answer))
+    letter = lone_letter(text) if len(text) <= 12 else None
+    if letter is None:
+        named = named_letter(text, 26)
+        letter = None if named is None or named.several else named.letter
+    if letter is None:
+        return Score(0.0, None, "letter", NO_ANSWER)
+    return Score(float(letter == gold), letter, "letter")
+
+
+def _number(question: Question, answer: str) -> Score:
+    value = value_of(answer)
+    rule = "number: value"
+    if value is None:
+        found = read_number(readable(answer))
+        value = value_of(found.text) if found.answered and not found.guessed else None
+        rule = f"number: {found.rule}"
+    if value is None:
+        return Score(0.0, None, rule, NO_ANSWER)
+    return Score(float(equals_gold(question, value)), f"{value:.12g}", rule)
+
+
+def equals_gold(question: Question, value: float) -> bool:
+    """Whether a value is the gold number: at its decimal places where it has any, else but for rounding errors."""
+    gold = value_of(question.answer)
+    if gold is None or not math.isfinite(value):
+        return False
+    decimals = question.decimals if question.decimals is not None else _decimals(question.answer)
+    if decimals and abs(value) < 1e15:
+        return round(value, decimals) == round(gold, decimals)
+    return abs(value - gold) <= RELATIVE_TOLERANCE * max(1.0, abs(gold))
+
+
+def _decimals(gold: str) -> int:
+    found = re.search(r"\d\.(\d{1,15})(?!\d)", gold) if "\\" not in gold else None
+    return len(found.group(1)) if found else 0
+
+
+def value_of(text: str) -> float | None:
+    r"""The value of a text that is a number and nothing else but a unit; None: it is not.
+
+    Example:
+        >>> [value_of(text) for text in ("1,200", "\\boxed{17^\\circ}", "3/4", "$2\\sqrt{4}$ cm", "no")]
+        [1200.0, 17.0, 0.75, 4.0, None]
+    """
+    text = unboxed(text)
+    if len(text) > MAX_VALUE_CHARS or not (any(map(str.isdigit, text)) or "π" in text or "\\pi" in text):
+        return None
+    inner = _DOLLARS.sub(lambda found: f" {found.group(1) or found.group(2) or ''}", text)
+    bare = inner.replace("−", "-").strip(" \t\r\n*:").rstrip(".,;")
+    for candidate in (bare, _UNIT.sub("", bare).strip()):
+        value = _read_value(candidate)
+        if value is not None:
+            return value
+    return None
+
+
+def _read_value(text: str) -> float | None:
+    if _PLAIN.fullmatch(text):
+        plainly = float(text.replace(",", ""))
+        return plainly if math.isfinite(plainly) else None
+    fraction = _FRACTION.fullmatch(text)
+    if fraction:
+        return int(fraction.group(1)) / int(fraction.group(2)) if int(fraction.group(2)) else None
+    if not any(mark in text for mark in ("\\", "^", "√", "π", "*", "+")):
+        return None
+    try:
+        value = real_value(parse(_PI.sub(f"({math.pi})", text.replace("√", "\\sqrt "))))
+    except (*VALUE_ERRORS, TypeError, RecursionError):
+        return None
+    return value if math.isfinite(value) else None
