@@ -151,6 +151,7 @@ def base_layout(height: int = 280) -> dict[str, Any]:
         "showlegend": False,
         "hovermode": "closest",
         "dragmode": "zoom",
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#999999", "activecolor": "#555555"},
         "xaxis": axis | {"tickcolor": _GRID, "ticklen": 4},
         "yaxis": axis | {"tickcolor": _GRID, "ticklen": 4},
     }
@@ -263,7 +264,7 @@ def _hover(point: Measurement, quantity: str) -> str:
     estimate = point.estimate
     assert estimate.value is not None, "only defined points are drawn"
     at = f" at k = {point.k}" if point.k is not None else ""
-    unit = "" if quantity in PLAIN_QUANTITIES else " %"
+    unit = "" if quantity in PLAIN_QUANTITIES or quantity == "gf" else " %"
     lines = [
         f"<b>{figure_text(point.label)}</b>{at}",
         f"{number(estimate.value, quantity)}{unit} {interval_text(estimate.interval, quantity)}".rstrip(),

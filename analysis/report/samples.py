@@ -194,6 +194,7 @@ def _what_is_shown(kept: Sequence[tuple[str, ...]], candidates: Candidates) -> s
             n = sum(tag in tags for tags in kept)
             parts.append(f"{n:,} of {total:,} {tag}")
     drawn = sum(not tags for tags in kept)
-    parts.append(f"{drawn:,} drawn at random (seed {candidates.seed})")
-    text = f"This page carries {len(kept):,} of {everything:,} samples: {', '.join(parts)}."
+    if drawn:
+        parts.append(f"{drawn:,} drawn at random (seed {candidates.seed})")
+    text = f"This page carries {len(kept):,} of {everything:,} samples{': ' if parts else ''}{', '.join(parts)}."
     return text if len(kept) == everything else f"{text} The rest is left out to keep the file small; see --max-mb."

@@ -11,7 +11,6 @@ from pathlib import Path
 from specs_eval.analysis.report.samples import BrowserSample
 from specs_eval.chat import ImagePart, images_of
 from specs_eval.errors import SpecsEvalError
-from specs_eval.task import Task
 from specs_eval.task_names import ID_SUFFIX, OOD_SUFFIX
 
 MAX_SIDE = 240
@@ -39,9 +38,7 @@ class TaskPictures:
     @property
     def problem(self) -> str:
         """Why some images are not shown."""
-        if not self._problems or not self._pictures.wanted or self._pictures.data_dir is not None:
-            return " ".join(self._problems)
-        return " ".join([*self._problems, "Name the benchmark's data with --data-dir."])
+        return " ".join(self._problems)
 
     def prepare(self, task: str, wanted: Mapping[str, Collection[str]]) -> None:
         """Find the images of some samples.
@@ -53,17 +50,23 @@ class TaskPictures:
         if not self._pictures.wanted or not any(wanted.values()):
             return
         images = self._images.setdefault(task, {})
+        if not _is_ours(task):
+            self._add(f"{task} is a task of lmms-eval, whose images a report does not fetch.")
+            return
+        hint = "" if self._pictures.data_dir is not None else " Name the benchmark's data with --data-dir."
+        from specs_eval.tasks.registry import get_task
+
         try:
-            for sample in _task(task, self._pictures.data_dir).samples():
+            for sample in get_task(task, self._pictures.data_dir).samples():
                 digests = wanted.get(sample.sample_id, ())
                 for image in images_of(sample.chat) if digests else ():
                     if image.digest in digests:
                         images[image.digest] = image
         except (SpecsEvalError, OSError) as error:
-            self._add(f"{task} cannot be loaded: {error}.")
+            self._add(f"{task} cannot be loaded: {error}.{hint}")
             return
         if any(digest not in images for digests in wanted.values() for digest in digests):
-            self._add(f"The data of {task} here has no image with the digest that the run stored.")
+            self._add(f"The data of {task} here has no image with the digest that the run stored.{hint}")
 
     def find(self, sample: BrowserSample) -> dict[str, str]:
         """See `specs_eval.analysis.report.samples.PictureSource`."""
@@ -76,18 +79,11 @@ class TaskPictures:
             self._problems.append(problem)
 
 
-def _task(name: str, data_dir: Path | None) -> Task:
-    """A task of ours; those of lmms-eval would be fetched from the hub, and a report asks no network.
+def _is_ours(task: str) -> bool:
+    """Whether a task comes with this package: one of lmms-eval would be fetched from the hub, and a report asks no network."""
+    from specs_eval.tasks.registry import TASKS
 
-    Raises:
-        TaskDataError: its data is not here, or it is none of ours.
-    """
-    from specs_eval.errors import TaskDataError
-    from specs_eval.tasks.registry import TASKS, get_task
-
-    if name.removesuffix(ID_SUFFIX).removesuffix(OOD_SUFFIX) not in TASKS:
-        raise TaskDataError("it is a task of lmms-eval, whose images a report does not fetch")
-    return get_task(name, data_dir)
+    return task.removesuffix(ID_SUFFIX).removesuffix(OOD_SUFFIX) in TASKS
 
 
 def _thumbnail(image: ImagePart) -> str | None:

@@ -117,6 +117,10 @@ def test_it_draws_everything_and_asks_for_nothing(browser: Any, page: Path) -> N
         "return [document.querySelectorAll('.js-plotly-plot').length, document.querySelectorAll('.canvas').length]"
     )
     assert drawn == wanted > 12
+    offered = browser.execute_script(
+        "return [...document.querySelectorAll('.modebar-btn')].map((one) => one.dataset.title)"
+    )
+    assert set(offered) == {"Download plot as a PNG", "Zoom", "Pan", "Reset axes"}, "none that sends figures away"
     assert complaints(browser) == [] and requests(browser) == {page.as_uri()}
 
 

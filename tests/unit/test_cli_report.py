@@ -27,6 +27,7 @@ from specs_eval.analysis.report.tidy import COLUMNS
 from specs_eval.analysis.resampling import Resampling
 from specs_eval.analysis.stored.selection import CheckpointKey
 from specs_eval.cli import main
+from specs_eval.cli.chosen_runs import Choice
 from specs_eval.cli.report_answer import Answer, Question, answer_report
 from specs_eval.cli.report_pictures import Pictures
 from specs_eval.cli.report_runs import format_pairs, guessed_base
@@ -371,8 +372,6 @@ def test_parts_of_tasks_make_pairs(store: Path) -> None:
 
 
 def test_one_series_keeps_its_base(store: Path) -> None:
-    from specs_eval.cli.chosen_runs import Choice
-
     content = answer_report(Question(store, choice=Choice(("sft",)), resampling=FEW)).content
     assert content.methods == ("base", "sft") and content.base == "base"
 
@@ -454,3 +453,33 @@ def test_the_table_in_batches_is_the_table(tmp_path: Path) -> None:
     (broken.directory / "rollouts.parquet").write_bytes(b"PAR1 nonsense")
     with pytest.raises(StoreError, match="run again to rebuild"):
         list(broken.batches(columns))
+
+
+def test_three_methods_get_gf_against_final_performance(tmp_path: Path) -> None:
+    generator = np.random.default_rng(2)
+    for method, shares in {"sft": (0.9, 0.3, 0.4), "dpo": (0.92, 0.6, 0.5), "both": (0.95, 0.8, 0.62)}.items():
+        for step in (5, 10):
+            for task, share in zip((ID, OOD, "mmmu"), shares, strict=True):
+                scores = (generator.random((60, 1)) < share).astype(float)
+                write_run(tmp_path / "runs", FakeRun(task, scores, f"{method}/checkpoint-{step}"))
+    content = answer_report(Question(tmp_path / "runs", resampling=FEW)).content
+    (pair,) = content.pairs
+    assert pair.final is not None and pair.final.tasks == ("mmmu",) and len(pair.final.points) == 3
+    section = next(one for one in document(content).sections if one.anchor == "gf").parts[0]
+    figure = section.figures[-1]
+    assert figure.name == "gf-0-final" and f"{pair.final.line.r_squared:.3f}" in figure.title
+    drawn = {trace.get("name"): trace for trace in figure.traces}
+    for point in pair.final.points:
+        assert drawn[point.series]["x"] == [100 * point.gf] and drawn[point.series]["y"] == [100 * point.final.value]  # type: ignore[operator]
+    two = answer_report(Question(tmp_path / "runs", choice=Choice(("sft", "dpo")), resampling=FEW)).content
+    assert two.pairs[0].final is None, "two points make no line worth showing"
+
+
+def test_many_tasks_fold(tmp_path: Path) -> None:
+    for number in range(12):
+        for step in (1, 2):
+            write_run(tmp_path / "runs", FakeRun(f"task{number}", np.eye(4), f"x/checkpoint-{step}"))
+    assert call("--store", tmp_path / "runs", "-o", tmp_path / "r.html").exit_code == 0
+    page = (tmp_path / "r.html").read_text()
+    assert "<summary>6 more figures</summary>" in page and "<summary>12 more tables</summary>" in page
+    assert page.count('data-figure="score-') == 12

@@ -29,7 +29,10 @@ globalThis.unpack = async (packed) => {
   const config = {
     responsive: true,
     displaylogo: false,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+    // Named one by one: plotly.js has a button that sends a figure to a server.
+    modeBarButtons: [["toImage"], ["zoom2d", "pan2d", "resetScale2d"]],
+    showSendToCloud: false,
+    plotlyServerURL: "",
   };
 
   // plotly.js lies packed in the page; the content security policy allows this one script by its hash.
