@@ -119,7 +119,7 @@ def resolve_checkpoints(
     candidates: list[_Candidate] = []
     notes: list[str] = []
     for argument in arguments:
-        served = _served(argument, may_be_served=may_be_served)
+        served = _served(argument, notes, may_be_served=may_be_served)
         candidates += [served] if served is not None else _expand(argument, notes)
     checkpoints: list[Checkpoint] = []
     problems: list[str] = []
@@ -144,9 +144,12 @@ def step_of(folder: PurePath) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def _served(argument: str, *, may_be_served: bool) -> _Candidate | None:
+def _served(argument: str, notes: list[str], *, may_be_served: bool) -> _Candidate | None:
     """The model of an endpoint that an argument names; None: it names something else."""
-    series, _, text = argument.rpartition("=") if f"={SERVED}" in argument else ("", "", argument)
+    series, _, text = argument.rpartition("=")
+    if may_be_served and _HUB_ID.fullmatch(text) and not Path(text).parent.is_dir():
+        text = SERVED + text
+        notes.append(f"{text}: no folder here, so it is known by its name alone, whatever weights are served under it")
     if not text.startswith(SERVED):
         return None
     name = text.removeprefix(SERVED)

@@ -226,7 +226,7 @@ def test_a_stop_string_that_the_server_left_in_ends_the_text(server: EndpointSer
         b'{"choices": [5]}',
         b"[" * 100_000,
         b"\xff\xfe",
-        b" " * 3_000_000,
+        b" " * 17_000_000,
     ],
 )
 def test_replies_that_are_none_are_tried_again_and_then_failed(server: EndpointServer, data: bytes) -> None:

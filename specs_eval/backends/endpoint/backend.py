@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 Answer = tuple[Request, list[Response]]
 
 _NO_LIST = frozenset((404, 405, 501))
+_LISTING_TRIES = 3
+"""Tries to learn which models there are: few, so that a server that is not there is told soon."""
 
 
 class EndpointBackend:
@@ -99,8 +101,9 @@ class EndpointBackend:
         problems = []
         for url in self.settings.base_url:
             try:
-                found[url] = self._model_at(url, checkpoint)
+                found[url] = self._model_at(url, checkpoint, attempts=min(_LISTING_TRIES, self.settings.attempts))
             except NoReply as error:
+                self.client.balancer.leave_out(url)
                 problems.append(f"{shown_address(url)}: {error}")
         if not found:
             raise ConfigError("no endpoint answers; is the server running? " + "; ".join(problems))
@@ -113,9 +116,9 @@ class EndpointBackend:
         self.client.check = lambda url: self._check_again(url, checkpoint, model)
         return model
 
-    def _model_at(self, url: str, checkpoint: Checkpoint) -> tuple[str, str | None]:
+    def _model_at(self, url: str, checkpoint: Checkpoint, attempts: int = 1) -> tuple[str, str | None]:
         try:
-            models = models_of(self.client.get(url, "/models"))
+            models = models_of(self.client.get(url, "/models", attempts))
         except NoReply as error:
             if error.status not in _NO_LIST:
                 raise

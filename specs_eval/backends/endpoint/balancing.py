@@ -80,6 +80,13 @@ class Balancer:
             if rest > 0:
                 address.out_until = max(address.out_until, now + rest)
 
+    def leave_out(self, url: str) -> None:
+        """Leave an address out that does not answer now; it is tried again like any other that failed."""
+        with self._lock:
+            for one in self.addresses:
+                if one.url == url:
+                    one.failures, one.out_until = FAILURES_TO_LEAVE_OUT, self._clock() + FIRST_PAUSE
+
     def has_ready(self) -> bool:
         """Whether some address would get a request now."""
         with self._lock:

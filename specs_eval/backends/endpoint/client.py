@@ -88,14 +88,22 @@ class Client:
         """Send again."""
         self._stopped.clear()
 
-    def get(self, url: str, path: str) -> Any:
-        """The JSON at a path of one address, tried once.
+    def get(self, url: str, path: str, attempts: int = 1) -> Any:
+        """The JSON at a path of one address.
 
         Raises:
-            NoReply: there is none.
+            NoReply: there is none, after so many tries.
             ConfigError: the key is refused.
         """
-        return self._fetch(f"{url}{path}", Limits(min(self.settings.timeout, 30.0)))
+        for attempt in range(attempts):
+            try:
+                return self._fetch(f"{url}{path}", Limits(min(self.settings.timeout, 30.0)))
+            except NoReply as error:
+                wait = wait_before_next(error, attempt, self._jitter)
+                if wait is None or attempt + 1 == attempts:
+                    raise
+                self._sleep(wait)
+        raise NoReply("not tried", again=False)
 
     def ask(self, body: bytes, read: Callable[[Any], Result], max_bytes: int) -> Result:
         """Post a chat completion request until it is answered, or tries are used up.

@@ -14,6 +14,9 @@ OWN_FIELDS: dict[str, Any] = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1
 """Fields of vLLM and engines like it. Without them the server draws with what the model's generation_config.json says,
 and not as the sampling spec does; the last one gives the tokens of each choice, and so their number."""
 
+_REST_OF_REPLY = 16_000_000
+"""Bytes of a reply beside what was generated: engines that give token ids give those of the prompt too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
@@ -80,4 +83,4 @@ def body_of(model: str, messages: Sequence[dict[str, Any]], spec: SamplingSpec, 
 def reply_limit(n: int, spec: SamplingSpec, dialect: Dialect) -> int:
     """Bytes that a reply may have: several times what so many rollouts with their log-probabilities need."""
     per_token = 512 + (256 * min(dialect.top_logprobs, 4096) if dialect.top_logprobs >= 0 else 1 << 24)
-    return min(1_000_000 + 2 * n * spec.max_new_tokens * per_token, 1 << 30)
+    return min(_REST_OF_REPLY + 2 * n * spec.max_new_tokens * per_token, 1 << 30)

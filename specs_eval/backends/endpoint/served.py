@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from specs_eval.checkpoints import SERVED, Checkpoint
 from specs_eval.errors import CheckpointError
 
 MAX_SHOWN = 8
+
+_VERSION = re.compile(r"|-\d{4}(-\d\d-\d\d)?(-preview)?|-\d{8}|-latest|[:@][\w.-]{1,64}")
+"""What may follow a name: nothing, a date, a tag. A size, as in ``-mini`` and ``-7b``, makes it another model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +78,9 @@ def served_name(checkpoint: Checkpoint, models: Sequence[ServedModel], chosen: s
 
 
 def is_that_model(reported: str, name: str, root: str | None = None) -> bool:
-    """Whether the model that a reply reports is the one asked for: its name, or a version or tag of it."""
-    known = {name, name.rsplit("/", 1)[-1], root}
-    return reported in known or any(reported.startswith((f"{one}-", f"{one}:", f"{one}@")) for one in known if one)
+    """Whether the model that a reply reports is the one asked for: its name, or a dated version or tag of it."""
+    known = [one for one in (name, name.rsplit("/", 1)[-1], root) if one]
+    return any(reported.startswith(one) and _VERSION.fullmatch(reported[len(one) :]) for one in known)
 
 
 def _same_folder(text: str, folder: Path) -> bool:
