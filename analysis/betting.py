@@ -32,20 +32,22 @@ class Units:
     values: FloatArray
     """Mean of each unit, shape (n_units,), within [low, high]."""
     weights: FloatArray
-    """Samples in each unit over the most that any unit can have, in (0, 1], shape (n_units,)."""
+    """Samples in each unit over the mean of all units, in (0, heaviest], shape (n_units,); all 1 where units are samples."""
     low: float
     high: float
     looks: IntArray
     """Units drawn at the end of each block, ascending, the last n_units, shape (n_blocks,). Stakes change between blocks
     only, and wealth means something at their ends only (see `specs_eval.analysis.drawing`)."""
+    heaviest: float = 1.0
+    """The most that a weight can be, drawn or not."""
 
     def __post_init__(self) -> None:
         if self.values.shape != self.weights.shape or self.values.ndim != 1:
             raise ValueError("values and weights must be of one shape (n_units,)")
         if not np.isfinite(self.values).all() or (len(self.values) and not self._inside()):
             raise ConfigError(f"values must lie within [{self.low:g}, {self.high:g}]: betting needs their bounds")
-        if len(self.weights) and not (self.weights.min() > 0 and self.weights.max() <= 1):
-            raise ValueError("weights must lie in (0, 1]")
+        if len(self.weights) and not (self.weights.min() > 0 and self.weights.max() <= self.heaviest):
+            raise ValueError(f"weights must lie in (0, {self.heaviest:g}]")
 
         looks = self.looks
         if len(self.values) and not (
@@ -58,12 +60,12 @@ class Units:
 
     def negated(self) -> Units:
         """The same units with the sign changed: a bet on below becomes a bet on above."""
-        return Units(-self.values, self.weights, -self.high, -self.low, self.looks)
+        return Units(-self.values, self.weights, -self.high, -self.low, self.looks, self.heaviest)
 
     def first(self, n_looks: int) -> Units:
         """What was seen at a look."""
         n = int(self.looks[n_looks - 1]) if n_looks else 0
-        return Units(self.values[:n], self.weights[:n], self.low, self.high, self.looks[:n_looks])
+        return Units(self.values[:n], self.weights[:n], self.low, self.high, self.looks[:n_looks], self.heaviest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,16 +161,23 @@ def _stakes(units: Units, mean: float, bets: Bets) -> FloatArray:
     starts = np.concatenate([[0], units.looks[:-1]])
     variance = np.repeat(_variance_before(units, bets, starts), np.diff(units.looks, prepend=0))
     effects = np.array(bets.effects)[:, None]
-    most = MAX_STAKE / max(mean - units.low, 1e-12)
+    most = MAX_STAKE / max((mean - units.low) * units.heaviest, 1e-12)
     stakes: FloatArray = np.minimum(effects / (variance + effects**2), most)
     return stakes
 
 
 def _variance_before(units: Units, bets: Bets, starts: IntArray) -> FloatArray:
-    """Variance of the units before each block, around their own mean, shape (n_blocks,)."""
-    sums = np.concatenate([[0.0], np.cumsum(units.values)])[starts]
-    squares = np.concatenate([[0.0], np.cumsum(units.values**2)])[starts]
-    spread = np.maximum(squares - sums**2 / np.maximum(starts, 1), 0.0)
+    """Variance of weight * (value - mean) of the units before each block, around their own mean, shape (n_blocks,)."""
+    weights, values = units.weights, units.values
+
+    def before(terms: FloatArray) -> FloatArray:
+        sums: FloatArray = np.concatenate([[0.0], np.cumsum(terms)])[starts]
+        return sums
+
+    centre = before(weights * values) / np.maximum(before(weights), 1e-12)
+    squares = before(weights**2)
+    spread = before((weights * values) ** 2) - 2 * centre * before(weights**2 * values) + centre**2 * squares
+    spread = np.maximum(spread, 0.0)
     guess = (units.high - units.low) ** 2 / 16 if bets.variance is None else bets.variance
     variance: FloatArray = (spread + PRIOR_UNITS * guess) / (starts + PRIOR_UNITS)
     return variance

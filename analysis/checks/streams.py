@@ -109,7 +109,7 @@ class MeanStream:
     def _units(self, shares: Sequence[Shares], n_units: int) -> tuple[Units, Units]:
         """Units with what failed filled with the least, and with the most."""
         sizes = self.order.sizes(0)
-        weights = sizes[:n_units] / sizes.max()
+        weights, heaviest = sizes[:n_units] / sizes.mean(), float(sizes.max() / sizes.mean())
         looks = self.order.looks[self.order.looks <= n_units]
         change = len(shares) > 1
         least = shares[0].least - (shares[1].most if change else 0.0)
@@ -125,7 +125,10 @@ class MeanStream:
         distance = abs(self.gate.bound)
         if not self.gate.on_change or distance < SMALLEST_MARGIN or n_units < 2:
             return None
-        variance = max(float(values.var(ddof=1)), 1e-6)
+        sizes = self.order.sizes(0)
+        weights = sizes[:n_units] / sizes.mean()
+        deviations = weights * (values - np.average(values, weights=weights))
+        variance = max(float((deviations**2).sum() / (n_units - 1)), 1e-6)
         kept = self.gate.kind != "min_gain"
         units = units_to_decide(
             bets_of(self.gate), variance, distance, levels.alpha if kept else levels.beta, levels.power
