@@ -1,12 +1,12 @@
 """Pairs on disk: Parquet in TRL's conversational vision format, what they come from, and what was counted.
 
-A folder holds ``train-00000.parquet`` and ``validation-00000.parquet``, ``distill.json`` (settings, run, counts, digests)
+A folder holds ``train-00000.parquet`` and, unless it is empty, ``validation-00000.parquet``, ``distill.json`` (settings, run, counts, digests)
 and ``README.md`` (a data set card, so that ``datasets.load_dataset(FOLDER)`` reads it). Columns:
 
 images              list of images, encoded as the questions had them
 prompt              one user turn: image marks and texts in reading order, the format's instruction at the end
 chosen, rejected    one assistant turn each
-question_id, answer, chosen_answer_rollout, ...   where the pair comes from (`PROVENANCE`)
+question_id, answer, chosen_rollout, ...   where the pair comes from (`PROVENANCE`)
 """
 
 from __future__ import annotations
@@ -152,15 +152,17 @@ def arrow_schema() -> pa.Schema:
     return Features(columns).arrow_schema
 
 
-def card(title: str, lines: Sequence[str]) -> str:
+def card(title: str, splits: Sequence[str], lines: Sequence[str]) -> str:
     """A data set card that tells `datasets` which file is which split."""
-    files = "\n".join(f"  - split: {split}\n    path: {split}-*.parquet" for split in SPLITS)
+    files = "\n".join(f"  - split: {split}\n    path: {split}-*.parquet" for split in splits)
     listed = "\n".join(f"- {line}" for line in lines)
     return f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}\n---\n\n# {title}\n\n{listed}\n"
 
 
 def load_pairs(folder: str | Path, *, provenance: bool = False) -> DatasetDict:
-    """The pairs of a folder, ready for TRL's DPO trainer: splits ``train`` and ``validation``; offline.
+    """The pairs of a folder, ready for TRL's DPO trainer: split ``train``, and ``validation`` where any are held out.
+
+    Works offline; `datasets` decodes each image when it is looked at.
 
     Args:
         folder: written by ``specs-eval distill``.
@@ -174,6 +176,6 @@ def load_pairs(folder: str | Path, *, provenance: bool = False) -> DatasetDict:
     place = Path(folder)
     if not (place / SUMMARY).is_file():
         raise ConfigError(f"{place} holds no preference pairs; 'specs-eval distill' writes such a folder")
-    files = {split: str(place / f"{split}-00000.parquet") for split in SPLITS}
+    files = {split: str(path) for split in SPLITS if (path := place / f"{split}-00000.parquet").is_file()}
     loaded: DatasetDict = load_dataset("parquet", data_files=files)
     return loaded if provenance else loaded.select_columns(list(TRL_COLUMNS))

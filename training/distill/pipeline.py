@@ -7,6 +7,7 @@ settings, takes seconds, and is written as a whole or not at all.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -113,14 +114,14 @@ def distill(
     """
     if settings.consistency == "judge" and judge is None:
         raise ConfigError("consistency by a judge needs one: give --judge URL and --judge-model NAME")
-    counts = prepared.counts
+    counts = copy.deepcopy(prepared.counts)
     found = harvest(run, prepared.questions.questions, settings, counts, judge)
     pairs = build_pairs(found, settings, counts)
     if not any(pairs.values()):
         raise TrainingError(_nothing("no usable pair", counts))
     record = run.manifest.checkpoint
     origin = Origin(settings.data, settings.source, record.name, record.fingerprint, run.run_id, settings.seed)
-    summary = _summary(run, prepared, settings, evaluations)
+    summary = {**_summary(run, prepared, settings, evaluations), "counts": counts.to_dict()}
     return _write(folder, pairs, prepared, origin, summary)
 
 
@@ -128,22 +129,23 @@ def _write(
     folder: Path, pairs: dict[str, list[Pair]], prepared: Prepared, origin: Origin, summary: dict[str, Any]
 ) -> Distilled:
     chats = {sample.meta["question_id"]: sample.chat for sample in prepared.task().samples()}
-    asked = {split: [chats[pair.question.question_id] for pair in pairs[split]] for split in SPLITS}
+    splits = [split for split in SPLITS if pairs[split]]
+    asked = {split: [chats[pair.question.question_id] for pair in pairs[split]] for split in splits}
     rows = {
         split: [row_of(pair, chat, origin) for pair, chat in zip(pairs[split], asked[split], strict=True)]
-        for split in SPLITS
+        for split in splits
     }
-    summary["content"] = {split: content_digest(rows[split], asked[split]) for split in SPLITS}
+    summary["content"] = {split: content_digest(rows[split], asked[split]) for split in splits}
     old = _old_summary(folder)
     if old is not None:
         if old.get("content") == summary["content"]:
             return Distilled(folder, old, unchanged=True)
         raise ConfigError(f"{folder} holds other pairs (other settings, questions or run); name another folder")
     with complete_or_absent(folder) as scratch:
-        for split in SPLITS:
+        for split in splits:
             write_split(scratch / f"{split}-00000.parquet", rows[split], asked[split])
         try:
-            (scratch / "README.md").write_text(card("Preference pairs", _lines(summary)), encoding="utf-8")
+            (scratch / "README.md").write_text(card("Preference pairs", splits, _lines(summary)), encoding="utf-8")
             (scratch / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise StoreError(f"cannot write {folder}: {error.strerror}; free space, then run again") from error
@@ -179,7 +181,6 @@ def _summary(
             "sampling": manifest.sampling.model_dump(mode="json"),
             "backend": manifest.backend,
         },
-        "counts": prepared.counts.to_dict(),
     }
 
 
