@@ -58,7 +58,10 @@ class RunFacts:
     n_samples: int
     n_task_samples: int
     n_rollouts: int
+    n_present: int
+    """Rollouts that the run holds."""
     n_unscored: int
+    """Of these, those without a score."""
     complete: bool
     fingerprint: str
     started: str

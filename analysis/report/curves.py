@@ -25,6 +25,8 @@ Trace = dict[str, Any]
 _FONT = "system-ui, 'Segoe UI', 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
 _GRID = "rgba(128,128,128,0.22)"
 _FEW_METHODS = 4
+_MAX_TICKS = 7
+"""Steps up to which each has its tick."""
 _MAX_LOGGED = 400
 """Points of one training curve that are drawn."""
 
@@ -75,6 +77,9 @@ def step_figure(frame: Frame, points: Sequence[Measurement], look: Look) -> Figu
         else:
             traces += _curve(series, ones, frame.quantity, style, look.band_opacity)
     layout = _layout(frame, category=not stepped)
+    ticks = sorted({0, *stepped} if look.base in by_series else set(stepped))
+    if 0 < len(ticks) <= _MAX_TICKS:
+        layout["xaxis"]["tickvals"] = ticks
     return Figure(frame.name, frame.title, _alt(frame, by_series), tuple(traces), layout, _points_table(frame, points))
 
 

@@ -183,7 +183,7 @@ def _moved(one: Movement) -> str | None:
 
 def _unscored(content: Content) -> list[Finding]:
     lacking = [run for run in content.runs if run.n_unscored]
-    total = sum(run.n_samples * run.n_rollouts for run in content.runs)
+    total = sum(run.n_present for run in content.runs)
     if not lacking:
         text = f"All {counted(total, 'rollout')} in {counted(len(content.runs), 'run')} have a score."
         return [Finding("", "Unscored", text)]

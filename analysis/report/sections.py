@@ -42,7 +42,7 @@ def document(content: Content) -> Document:
     return Document(
         title="Does it generalize, and can it still explore?",
         subtitle=f"{counted(len(checkpoints), 'checkpoint')}, {counted(len(tasks), 'task')}, "
-        f"{counted(sum(run.n_samples * run.n_rollouts for run in content.runs), 'rollout')}",
+        f"{counted(sum(run.n_present for run in content.runs), 'rollout')}",
         version=content.version,
         methods=content.methods,
         base=content.base_series,
@@ -64,7 +64,7 @@ def _summary(content: Content) -> Section:
     p = f"{1 - content.resampling.level:.3g}"
     lead = (
         "Last checkpoint of each method against the base, or against its first checkpoint where there is no base. Improved or "
-        f"regressed: the interval leaves out 0, and p after Holm's correction over the tasks is below {p}."
+        f"regressed: the interval leaves out 0, and p after Holm's correction over the tasks and metrics is below {p}."
     )
     lead = lead if content.changes else ""
     return Section("summary", "Summary", lead, more=more, notes=content.notes, findings=findings(content))

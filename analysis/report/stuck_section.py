@@ -48,9 +48,11 @@ def _part(place: int, task: str, content: Content, look: Look) -> Section | None
     if all(one.estimate.value is None for one in points):
         return None
     of_task = [series for series in content.stuck if series.task == task]
-    curve = step_figure(Frame(f"wrong-mode-{place}", "Wrong-mode share", "wrong_mode", axis="zero"), points, look)
+    curve = step_figure(
+        Frame(f"wrong-mode-{place}", f"Wrong-mode share: {task}", "wrong_mode", axis="zero"), points, look
+    )
     flows = [
-        flow_figure(f"flow-{place}-{number}", f"{series.series}: stuck samples", series.transitions)
+        flow_figure(f"flow-{place}-{number}", f"{series.series} on {task}: stuck samples", series.transitions)
         for number, series in enumerate(of_task)
         if series.transitions
     ]

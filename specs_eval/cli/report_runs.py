@@ -110,6 +110,11 @@ def format_pairs(tasks: Iterable[str]) -> list[tuple[str, str]]:
 def run_facts(run: StoredRun) -> RunFacts:
     """What the page says of a run."""
     manifest, results = run.manifest, run.results()
+    if results is None:
+        scores = run.table(["score"])["score"]
+        n_present, n_unscored = len(scores), scores.null_count
+    else:
+        n_present, n_unscored = results.n_rollouts, results.n_failed
     return RunFacts(
         run=run.run_id,
         checkpoint=manifest.checkpoint.name,
@@ -122,7 +127,8 @@ def run_facts(run: StoredRun) -> RunFacts:
         n_samples=manifest.n_samples if results is None else results.n_samples,
         n_task_samples=manifest.n_task_samples,
         n_rollouts=manifest.n_rollouts,
-        n_unscored=0 if results is None else results.n_failed,
+        n_present=n_present,
+        n_unscored=n_unscored,
         complete=run.complete,
         fingerprint=manifest.checkpoint.fingerprint[:12],
         started=manifest.started[:16].replace("T", " "),
