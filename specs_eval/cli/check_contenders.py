@@ -8,7 +8,7 @@ from pathlib import Path
 
 from specs_eval.analysis.stored.selection import CheckpointKey
 from specs_eval.analysis.stored.sides import IMPORTED, Side, find_side
-from specs_eval.checkpoints import Checkpoint, resolve_checkpoints, step_of
+from specs_eval.checkpoints import SERVED, Checkpoint, resolve_checkpoints, step_of
 from specs_eval.errors import CheckpointError, ComparisonError, ConfigError
 from specs_eval.fingerprint import Fingerprinter
 from specs_eval.store import MARKER, RunStore, StoredRun
@@ -59,7 +59,7 @@ def _from_files(
     text: str, role: str, tasks: tuple[str, ...], runs: Sequence[StoredRun], fingerprinter: Fingerprinter
 ) -> Contender:
     try:
-        resolution = resolve_checkpoints([text], fingerprinter)
+        resolution = resolve_checkpoints([text], fingerprinter, may_be_served=True)
     except CheckpointError as error:
         # Not the user's typing but the state of the files (a save that was not finished): incomplete, not usage.
         raise ComparisonError(f"the {role} cannot be evaluated: {error}") from error
@@ -87,10 +87,12 @@ def checkpoint_of(contender: Contender, fingerprinter: Fingerprinter) -> Checkpo
     )
     if side.fingerprint.startswith(IMPORTED):
         raise ConfigError(f"{side.key.name} was imported: its weights are not known; name its folder to evaluate it")
-    if not Path(record.path).is_dir():
+    is_served = record.path.startswith(SERVED)
+    if not is_served and not Path(record.path).is_dir():
         raise ComparisonError(missing_files)
+    named = record.path if is_served else f"{record.path}/."
     try:
-        (found,) = resolve_checkpoints([f"{record.path}/."], fingerprinter).checkpoints
+        (found,) = resolve_checkpoints([named], fingerprinter, may_be_served=True).checkpoints
     except CheckpointError as error:
         raise ComparisonError(f"{missing_files} ({error})") from error
     if found.fingerprint != side.fingerprint:

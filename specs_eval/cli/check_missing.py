@@ -37,6 +37,8 @@ class Terms:
     """The first so many; None: all."""
     temperature: float | None = None
     """For the defaults; otherwise the reference's."""
+    asked: tuple[str, ...] | None = None
+    """Ids of the samples, where a stored run answered a part of the task; None: `n_samples` says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +128,10 @@ def missing(contenders: Sequence[Contender], terms: Mapping[str, Terms]) -> list
 
 
 def _suffices(run: StoredRun, terms: Terms) -> bool:
-    enough_samples = terms.n_samples is None or run.manifest.n_samples >= terms.n_samples
-    return run.complete and enough_samples and run.manifest.n_rollouts >= terms.n_rollouts
+    manifest = run.manifest
+    if not run.complete or manifest.n_rollouts < terms.n_rollouts or manifest.n_samples < (terms.n_samples or 0):
+        return False
+    return terms.asked is None or set(terms.asked) <= run.samples().keys()
 
 
 def _terms(task: str, contenders: Sequence[Contender], selects: Sequence[str], defaults: Defaults) -> Terms:
@@ -141,9 +145,13 @@ def _terms(task: str, contenders: Sequence[Contender], selects: Sequence[str], d
         for run in contender.side.runs
         if _is_like(run, reference)
     ]
-    n_samples = max(run.manifest.n_samples for run in [reference, *like])
-    n_rollouts = max(run.manifest.n_rollouts for run in [reference, *like])
-    terms = Terms(task, reference, n_rollouts, n_samples)
+    like = [reference, *(run for run in like if run is not reference)]
+    n_rollouts = max(run.manifest.n_rollouts for run in like)
+    whole = max(run.manifest.n_task_samples for run in like)
+    asked = None
+    if all(run.manifest.n_samples < whole for run in like):
+        asked = tuple(dict.fromkeys(sample_id for run in like for sample_id in run.samples()))
+    terms = Terms(task, reference, n_rollouts, whole if asked is None else len(asked), asked=asked)
     _check_defaults(terms, defaults)
     return terms
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from specs_eval.policy import Policy
 from specs_eval.runner import RunRequest
 from specs_eval.store import MARKER, RunStore, StoredRun
 from specs_eval.task import Task
+
+DTYPES = ("float32", "bfloat16", "float16")
+"""Number formats that an engine can be asked for; what else stands after its name is decided elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ def answer_with_runs(question: Question, running: Running) -> Answer:
         return answer_sides(question, sides, plan.notes)
     if plan.owed:
         evaluate_owed(plan.owed, question.store, running)
+        _check_done(plan, runs_in(question.store))
     stored = runs_in(question.store)
     contenders = [_with_runs(one, stored) for one in plan.contenders]
     # What nobody had answered before has a reference now.
@@ -65,6 +69,20 @@ def answer_with_runs(question: Question, running: Running) -> Answer:
     sides = Sides(chosen["baseline"], chosen["candidate"], runs, (), question.overlap, question.allow_incomplete)
     answer = answer_sides(replace(question, policy=_with_bases(question.policy, bases)), sides, plan.notes)
     return replace(answer, policy=question.policy)
+
+
+def _check_done(plan: Plan, stored: Sequence[StoredRun]) -> None:
+    """Make sure that what was evaluated is what was missing: an engine may answer in another way than it once did."""
+    contenders = [_with_runs(one, stored) for one in plan.contenders]
+    known = {task: terms for task, terms in plan.terms.items() if terms.reference is not None}
+    left = missing([replace(one, tasks=tuple(t for t in one.tasks if t in known)) for one in contenders], known)
+    for one in left:
+        if one.terms.reference is not None:
+            raise ComparisonError(
+                f"{one.contender.side.key.name} was evaluated on {one.terms.task}, but not as "
+                f"{one.terms.reference.manifest.checkpoint.name} was (backend {one.terms.reference.manifest.backend!r}): this "
+                "engine answers in another way now; evaluate both again with 'specs-eval run'"
+            )
 
 
 def make_plan(question: Question, running: Running) -> Plan:
@@ -117,7 +135,7 @@ def evaluate_owed(owed: Sequence[Owed], store_path: Path, running: Running) -> N
             together.setdefault(same, {})[checkpoint.fingerprint] = checkpoint
     problems: list[str] = []
     for same, who in together.items():
-        request, backend, options = _request(same, tasks, running)
+        request, backend, options = request_for(same, tasks, running, who.values())
         problems += run_resolved(Resolution(tuple(who.values()), ()), request, store, backend, options).problems
     if problems:
         raise GenerationError("not evaluated, so nothing is judged: " + "; ".join(problems))
@@ -154,7 +172,7 @@ def load_task(terms: Terms, running: Running) -> Task:
     for profile in (first, *(name for name in PROFILES if name != first)):
         task = get_task(terms.task, running.data_dir, running.include_paths, profile, judge)
         if task.version == manifest.task_version:
-            _check_asked(task, terms)
+            _check_stop(task, terms)
             return task
         versions.append(task.version)
     raise ComparisonError(
@@ -163,45 +181,70 @@ def load_task(terms: Terms, running: Running) -> Task:
     )
 
 
-def _check_asked(task: Task, terms: Terms) -> None:
-    """Refuse a reference that answered other samples than a prefix, or was stopped elsewhere: the runner asks a prefix."""
-    if terms.reference is None:
-        return
+def _check_stop(task: Task, terms: Terms) -> None:
     stop = tuple(getattr(task, "stop", ()))
-    if terms.reference.manifest.sampling.stop not in (None, stop):
+    if terms.reference is not None and terms.reference.manifest.sampling.stop not in (None, stop):
         raise ComparisonError(f"{terms.task} is stopped at other strings now ({stop!r}): {REMEDIES['stop']}")
-    asked = set(terms.reference.samples())
-    first = {sample.sample_id for sample in task.samples()[: max(terms.n_samples or 0, len(asked))]}
-    if not asked <= first:
-        raise ComparisonError(
-            f"{terms.reference.manifest.checkpoint.name} answered samples of {terms.task} that are not its first "
-            f"{len(asked):,}; evaluate both with the same 'specs-eval run --limit'"
-        )
 
 
-def _request(
-    same: Sequence[Terms], tasks: Mapping[str, Task], running: Running
+def request_for(
+    same: Sequence[Terms], tasks: Mapping[str, Task], running: Running, checkpoints: Iterable[Checkpoint] = ()
 ) -> tuple[RunRequest, str, BackendOptions]:
-    """What the runner is asked, and of which engine."""
+    """What the runner is asked, and of which engine.
+
+    Args:
+        same: tasks that are asked in the same way.
+        tasks: by name.
+        running: where.
+        checkpoints: who is asked.
+
+    Raises:
+        ConfigError: a model of an endpoint is to answer like one that was loaded here.
+    """
     terms = same[0]
     members = [tasks[one.task] for one in same]
-    options = BackendOptions(running.batch_size, running.device)
+    options = BackendOptions(running.batch_size, running.device, extra=running.backend_settings())
     if terms.reference is None:
         request = RunRequest(members, terms.n_rollouts, terms.temperature, terms.n_samples)
-        return request, "hf", options
+        return request, _engine_for(checkpoints, None), options
     manifest = terms.reference.manifest
     sampling = manifest.sampling
-    backend, _, dtype = manifest.backend.partition("/")
+    backend, _, number_format = manifest.backend.partition("/")
+    limit, chosen = _samples(same, tasks)
     request = RunRequest(
         members,
         terms.n_rollouts,
         sampling.temperature,
-        terms.n_samples,
+        limit,
+        chosen,
         seed=sampling.seed or 0,
         top_p=1.0 if sampling.top_p is None else sampling.top_p,
         max_new_tokens=sampling.max_new_tokens,
     )
-    return request, backend, replace(options, dtype=dtype or None)
+    dtype = number_format if number_format in DTYPES else None
+    return request, _engine_for(checkpoints, backend), replace(options, dtype=dtype)
+
+
+def _samples(same: Sequence[Terms], tasks: Mapping[str, Task]) -> tuple[int | None, dict[str, Sequence[str]] | None]:
+    """The first so many of each task, or which ones."""
+    n = same[0].n_samples
+    every = {one.task: [sample.sample_id for sample in tasks[one.task].samples()] for one in same}
+    if all(one.asked is None or set(one.asked) == set(every[one.task][:n]) for one in same):
+        return n, None
+    return None, {one.task: every[one.task] if one.asked is None else one.asked for one in same}
+
+
+def _engine_for(checkpoints: Iterable[Checkpoint], backend: str | None) -> str:
+    """The engine that must answer; for a task that nobody has answered (None), the one that can."""
+    served = [checkpoint for checkpoint in checkpoints if checkpoint.served_name is not None]
+    if backend is None:
+        return "openai" if served else "hf"
+    if served and backend != "openai":
+        raise ConfigError(
+            f"{served[0].name} is a model of an endpoint, and is compared with what {backend} answered; evaluate both in the "
+            "same way with 'specs-eval run'"
+        )
+    return backend
 
 
 def _on_same_terms(terms: Sequence[Terms]) -> list[tuple[Terms, ...]]:

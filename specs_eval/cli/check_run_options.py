@@ -28,11 +28,26 @@ class Running:
     include_paths: tuple[Path, ...] = ()
     device: str | None = None
     batch_size: int | None = None
+    base_url: str | None = None
+    """Of the endpoint, for what ``--backend openai`` evaluated."""
+    backend_args: tuple[str, ...] = ()
+    """``KEY=VALUE`` each."""
     rollouts: int | None = None
     """This and the next two: only for tasks that no checkpoint of the check has answered."""
     limit: int | None = None
     temperature: float | None = None
     judge: Judge | None = None
+
+    def backend_settings(self) -> dict[str, str]:
+        """Settings of the backend by name.
+
+        Raises:
+            ConfigError: one is not ``KEY=VALUE``.
+        """
+        from specs_eval.cli.run import key_and_value
+
+        settings = dict(key_and_value(text) for text in self.backend_args)
+        return settings if self.base_url is None else {**settings, "base_url": self.base_url}
 
 
 _OPTIONS = (
@@ -50,13 +65,19 @@ _OPTIONS = (
     ),
     click.option("--device", help="cpu, cuda, cuda:1, ..."),
     click.option("--batch-size", type=int, help="Samples a batch; changes speed and memory, never a score."),
+    click.option(
+        "--base-url", metavar="URL", help="Where the endpoint is, for models that --backend openai evaluated."
+    ),
+    click.option(
+        "--backend-arg", "backend_args", multiple=True, metavar="KEY=VALUE", help="Setting of the backend; repeatable."
+    ),
     click.option("--rollouts", type=int, help="With --run, where nothing is stored yet: responses a sample."),
     click.option("--limit", type=int, help="With --run, where nothing is stored yet: the first N samples."),
     click.option("--temperature", type=float, help="With --run, where nothing is stored yet."),
 )
 
 
-_SPELLED = {"include_paths": "--include-path"}
+_SPELLED = {"include_paths": "--include-path", "backend_args": "--backend-arg"}
 
 
 def run_options(command: Command) -> Command:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from fakes import Parrot, write_checkpoint
+from fakes import ListObserver, Parrot, write_checkpoint
 from stored_runs import FakeRun, write_run
 
 from specs_eval.backends.base import Request, Response
-from specs_eval.checkpoints import Checkpoint
+from specs_eval.checkpoints import Checkpoint, resolve_checkpoints
 from specs_eval.cli import main
 from specs_eval.errors import CheckpointError
+from specs_eval.fingerprint import Fingerprinter
 from specs_eval.sampling import SamplingSpec
 from specs_eval.store import RunStore, StoredRun
 
@@ -29,6 +30,8 @@ LENIENT = 'undecided = "pass"\n'
 
 class Engine(Parrot):
     """Answers in the trained format; checkpoints whose name holds "bad" answer nothing. Notes what it was asked."""
+
+    numerics = "fake/bfloat16"
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +104,7 @@ def test_the_candidate_is_evaluated_exactly_as_the_baseline_was(engine: Engine) 
     assert (candidate.n_samples, candidate.n_rollouts, candidate.backend) == (60, 2, baseline.backend)
     assert candidate.status == "complete" and candidate.checkpoint.series == "dpo" and candidate.checkpoint.step == 600
     ((name, options),) = engine.options
-    assert (name, options.dtype, options.device, options.batch_size) == ("fake", "float64", "cpu", 5)
+    assert (name, options.dtype, options.device, options.batch_size) == ("fake", "bfloat16", "cpu", 5)
 
 
 def test_what_is_stored_needs_no_engine_and_no_data(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +159,7 @@ def test_a_dry_run_only_says_what_would_be_done(engine: Engine, tmp_path: Path) 
     )
     assert "temperature 1.0" in result.stdout and "like base" in result.stdout
     owed = json.loads(check(SCORE, "--dry-run", "--json").stdout)["owed"]
-    assert [(one["role"], one["n_owed"], one["backend"]) for one in owed] == [("candidate", 120, "fake/float64")]
+    assert [(one["role"], one["n_owed"], one["backend"]) for one in owed] == [("candidate", 120, "fake/bfloat16")]
     assert sorted(tmp_path.rglob("*")) == before
     check(SCORE)
     assert "nothing is missing" in check(SCORE, "--dry-run").stdout
@@ -191,24 +194,67 @@ def test_a_candidate_that_cannot_be_used_is_incomplete_not_a_verdict(engine: Eng
 
 def test_changed_data_is_found_before_anything_is_generated(engine: Engine) -> None:
     scores = np.ones((20, 1))
-    write_run(Path("runs"), FakeRun("easyvqa_formats_id", scores, "old", task_version="1-0123", backend="fake/float64"))
+    write_run(
+        Path("runs"), FakeRun("easyvqa_formats_id", scores, "old", task_version="1-0123", backend="fake/bfloat16")
+    )
     result = check(SCORE, pair=("old", "out/dpo/checkpoint-600"))
     assert result.exit_code == 3
     assert "they would differ in task_version (baseline '1-0123'" in " ".join(result.output.split())
     assert not engine.asked
 
 
-def test_a_baseline_that_answered_other_samples_than_a_prefix(engine: Engine) -> None:
+def test_a_baseline_that_answered_other_samples_than_the_first(engine: Engine) -> None:
+    from specs_eval.runner import RunRequest
+    from specs_eval.runner import evaluate as answer
     from specs_eval.tasks.registry import get_task
 
     task = get_task("formats_id")
-    ids = [sample.sample_id for sample in task.samples()[10:20]]
-    run = FakeRun("easyvqa_formats_id", np.ones((10, 1)), "old", sample_ids=ids, task_version=task.version)
-    write_run(Path("runs"), run)
-    result = check(SCORE, pair=("old", "out/dpo/checkpoint-600"))
+    ids = [sample.sample_id for sample in task.samples()[10:70]]
+    request = RunRequest([task], chosen={task.name: ids})
+    checkpoints = resolve_checkpoints(["base"], Fingerprinter()).checkpoints
+    answer(checkpoints, request, RunStore.create("runs"), engine, ListObserver())
+    result = check(LENIENT + SCORE)
+    assert result.exit_code == 0, result.output
+    assert set(stored()["dpo/checkpoint-600", task.name].samples()) == set(ids)
+    # Another candidate with other samples: each catches up with the other.
+    evaluate("out/bad", limit=10)
+    owed = json.loads(check(SCORE, "--dry-run", "--json", pair=("base", "out/bad/checkpoint-600")).stdout)["owed"]
+    assert [(one["role"], one["n_samples"], one["n_owed"]) for one in owed] == [
+        ("baseline", 70, 10),
+        ("candidate", 70, 60),
+    ]
+    n_asked = len(engine.calls)
+    assert check(SCORE, pair=("base", "out/bad/checkpoint-600")).exit_code == 1
+    assert len(engine.calls) - n_asked <= 70 + 2 * engine.block
+    assert {run.manifest.n_samples for (_, name), run in stored().items() if name == task.name} == {60, 70}
+
+
+def test_an_engine_that_answers_in_another_way_than_it_did_is_told(engine: Engine) -> None:
+    evaluate()
+    engine.numerics = "fake/bfloat16-2"
+    result = check(SCORE)
     assert result.exit_code == 3
-    assert "that are not its first 10" in " ".join(result.output.split())
-    assert not engine.asked
+    assert "this engine answers in another way now" in " ".join(result.output.split())
+
+
+def test_models_of_an_endpoint(engine: Engine) -> None:
+    evaluate()
+    refused = check(SCORE, pair=("base", "served:theirs"))
+    assert refused.exit_code == 2
+    assert "evaluate both in the same way" in " ".join(refused.output.split())
+    engine.numerics = "openai/served"
+    evaluate("served:mine", "--backend", "openai", "--base-url", "http://localhost:1/v1")
+    engine.options.clear()
+    options = ("--base-url", "http://localhost:2/v1", "--backend-arg", "n=4")
+    result = check(LENIENT + SCORE, *options, pair=("served:mine", "served:theirs"))
+    assert result.exit_code == 0, result.output
+    ((name, chosen),) = engine.options
+    assert (name, chosen.dtype, chosen.extra) == ("openai", None, {"n": "4", "base_url": "http://localhost:2/v1"})
+    assert ("theirs", "easyvqa_formats_id") in stored()
+    # found by its name in the store, and asked for a task that nobody has answered
+    more = check(LENIENT + SCORE + ACCURACY, *options, "--limit", "60", pair=("mine", "theirs"))
+    assert more.exit_code == 0, more.output
+    assert {name for name, _ in engine.options} == {"openai"}
 
 
 def test_only_what_a_gate_needs_is_evaluated(engine: Engine) -> None:
