@@ -59,7 +59,8 @@ def _from_files(
     text: str, role: str, tasks: tuple[str, ...], runs: Sequence[StoredRun], fingerprinter: Fingerprinter
 ) -> Contender:
     try:
-        resolution = resolve_checkpoints([text], fingerprinter, may_be_served=True)
+        # Served models are named as such: a hub id means the weights.
+        resolution = resolve_checkpoints([text], fingerprinter, may_be_served=SERVED in text)
     except CheckpointError as error:
         # Not the user's typing but the state of the files (a save that was not finished): incomplete, not usage.
         raise ComparisonError(f"the {role} cannot be evaluated: {error}") from error
@@ -92,7 +93,7 @@ def checkpoint_of(contender: Contender, fingerprinter: Fingerprinter) -> Checkpo
         raise ComparisonError(missing_files)
     named = record.path if is_served else f"{record.path}/."
     try:
-        (found,) = resolve_checkpoints([named], fingerprinter, may_be_served=True).checkpoints
+        (found,) = resolve_checkpoints([named], fingerprinter, may_be_served=is_served).checkpoints
     except CheckpointError as error:
         raise ComparisonError(f"{missing_files} ({error})") from error
     if found.fingerprint != side.fingerprint:

@@ -257,6 +257,19 @@ def test_models_of_an_endpoint(engine: Engine) -> None:
     assert {name for name, _ in engine.options} == {"openai"}
 
 
+def test_a_hub_id_is_fetched_and_evaluated(engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    evaluate()
+    fetched = write_checkpoint(tmp_path / "cache" / "abc", b"hub")
+    monkeypatch.setattr("specs_eval.checkpoints._download", lambda hub_id: fetched)
+    result = check(LENIENT + SCORE, pair=("base", "org/model"))
+    assert result.exit_code == 0, result.output
+    assert ("org/model", "easyvqa_formats_id") in stored()
+    n_engines = len(engine.options)
+    monkeypatch.setattr("specs_eval.checkpoints._download", lambda hub_id: pytest.fail("fetched again"))
+    assert check(LENIENT + SCORE, pair=("base", "org/model")).exit_code == 0
+    assert len(engine.options) == n_engines
+
+
 def test_only_what_a_gate_needs_is_evaluated(engine: Engine) -> None:
     policy = LENIENT + SCORE.replace("max_drop = 0.05", "min = 0.5") + ACCURACY
     assert check(policy, "--limit", "6").exit_code == 0
