@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -19,14 +20,18 @@ from specs_eval.analysis.multiplicity import holm
 from specs_eval.analysis.statistics import undefined
 from specs_eval.errors import ConfigError
 from specs_eval.policy import Gate, Policy
-from specs_eval.splits import Split
+from specs_eval.splits import Split, parse_split
 from specs_eval.verdicts import Outcome, Verdict
 
-FIRST_UNITS = 4 * DEFAULT_BLOCK
-"""Units before the first look: fewer fill no engine, and decide next to nothing."""
+FIRST_SAMPLES = 32
+"""Samples before the first look, in whole blocks of units: fewer fill no engine, and decide next to nothing."""
 
 GROWTH = 1.1
 """Each round is a tenth of what there is: few rounds, and little is asked in vain."""
+
+
+AHEAD = 2
+"""A checkpoint whose answers will be wanted again, such as the baseline, may be asked for this many times as many units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +79,14 @@ class Decided:
     """Samples that these gates might have asked."""
     stopped: str
     """Why it stopped, in words."""
+    complete: bool
+    """Whether every gate that can stop early was decided."""
     notes: tuple[str, ...] = ()
 
 
-def decide(policy: Policy, source: Source, limits: Limits, n_draws: int) -> Decided:
+def decide(
+    policy: Policy, source: Source, limits: Limits, n_draws: int, bases: Mapping[str, str] | None = None
+) -> Decided:
     """Ask, look, and stop each gate when it is decided and the check when all are.
 
     Args:
@@ -85,6 +94,7 @@ def decide(policy: Policy, source: Source, limits: Limits, n_draws: int) -> Deci
         source: of samples and answers.
         limits: the budget.
         n_draws: of the bootstrap, for gates that nobody can bet on.
+        bases: base of a GF gate -> another name of it that the store knows.
 
     Raises:
         ConfigError: a task, metric or category that does not exist.
@@ -93,23 +103,24 @@ def decide(policy: Policy, source: Source, limits: Limits, n_draws: int) -> Deci
     states = [_State(gate, *choose_stream(gate, source, policy.seed)) for gate in policy.gates]
     asked, stopped = _ask(states, policy, source, limits)
     everything = {(split.task, one) for state in states if state.stream for split, one in _all_samples(state.stream)}
-    measured = [_measured(state, policy, source, n_draws, stopped) for state in states]
+    measured = [_measured(state, policy, source, _Leftover(n_draws, bases or {}, stopped)) for state in states]
     found = [_kept(verdict, state) for verdict, state in zip(verdicts(measured, policy), states, strict=True)]
     notes = [f"{state.gate.title}: {state.why_not}" for state in states if state.stream is None]
-    return Decided(tuple(found), len(asked), len(everything), stopped, tuple(notes))
+    complete = all(state.outcome != "undecided" for state in states if state.stream is not None)
+    return Decided(tuple(found), len(asked), len(everything), stopped, complete, tuple(notes))
 
 
 def _ask(states: Sequence[_State], policy: Policy, source: Source, limits: Limits) -> tuple[set[tuple[str, str]], str]:
     """Round after round until all gates are decided, all samples asked, or the budget spent."""
     asked: set[tuple[str, str]] = set()
-    target = FIRST_UNITS
+    target = _first(states)
     while open_states := [state for state in states if state.open]:
         if limits.time_is_up():
             return asked, f"--max-minutes {limits.max_minutes:g} were over"
         fitting = _within(open_states, target, asked, limits.max_samples)
         if fitting is None:
             return asked, f"--max-samples {limits.max_samples:,} were asked"
-        source.fetch(_wanted(open_states, fitting))
+        source.fetch(_wanted(open_states, fitting), _wanted(open_states, AHEAD * fitting))
         read = _reader(source)
         for state in open_states:
             asked |= _samples(state, fitting)
@@ -118,6 +129,13 @@ def _ask(states: Sequence[_State], policy: Policy, source: Source, limits: Limit
         target = _next(fitting)
     undecided = [state for state in states if state.stream is not None and state.outcome == "undecided"]
     return asked, "all samples were asked" if undecided else "every gate that can stop early was decided"
+
+
+def _first(states: Sequence[_State]) -> int:
+    """The first round's number of units: several blocks of single samples, one block of large groups."""
+    sizes = [sum(map(len, state.stream.order.ids)) / state.stream.order.n_units for state in states if state.stream]
+    blocks = math.ceil(FIRST_SAMPLES / (DEFAULT_BLOCK * min(sizes, default=1.0)))
+    return DEFAULT_BLOCK * max(blocks, 1)
 
 
 def _next(units: int) -> int:
@@ -186,11 +204,19 @@ def _decide(states: Sequence[_State], policy: Policy) -> None:
             state.outcome = outcome_of(state.p_values[0], p_fail, policy)
 
 
-def _measured(state: _State, policy: Policy, source: Source, n_draws: int, stopped: str) -> Measured:
-    stream, gate = state.stream, state.gate
+@dataclass(frozen=True, slots=True)
+class _Leftover:
+    """What the last step must know."""
+
+    n_draws: int
+    bases: Mapping[str, str]
+    stopped: str
+
+
+def _measured(state: _State, policy: Policy, source: Source, leftover: _Leftover) -> Measured:
+    stream, gate, stopped = state.stream, state.gate, leftover.stopped
     if stream is None:
-        sides = replace(source.sides(), overlap=True)
-        return replace(measure(gate, sides, policy, n_draws), reason=state.why_not)
+        return _measured_at_the_end(state, policy, source, leftover)
     measures = f"{gate.metric} of {stream.splits[0]}"
     if gate.metric == "gf":
         gain = choose_gain(gate.gain, gate.base is not None)
@@ -203,6 +229,16 @@ def _measured(state: _State, policy: Policy, source: Source, n_draws: int, stopp
     test = stream.test(_reader(source)(gate), state.n_units, levels)
     runs = dict.fromkeys(source.run(side, split.task).run_id for side in stream.sides for split in stream.splits)
     return Measured(gate, test, measures, n_all, tuple(runs), True, _reason(state, test.estimate.n_unscored, stopped))
+
+
+def _measured_at_the_end(state: _State, policy: Policy, source: Source, leftover: _Leftover) -> Measured:
+    gate = state.gate
+    needs = ["candidate", *(["baseline"] if gate.on_change else []), *([f"base {gate.base}"] if gate.base else [])]
+    for text in (gate.id, gate.ood) if gate.metric == "gf" else (gate.task,):
+        source.fetch_rest(parse_split(text or "").task, needs)
+    named = gate.model_copy(update={"base": leftover.bases.get(gate.base, gate.base)}) if gate.base else gate
+    measured = measure(named, replace(source.sides(), overlap=True), policy, leftover.n_draws)
+    return replace(measured, gate=gate, reason=state.why_not)
 
 
 def _reason(state: _State, n_unscored: int, stopped: str) -> str | None:

@@ -18,8 +18,18 @@ class Source(Protocol):
     def asked(self, task: str, sides: Sequence[str]) -> Sequence[Asked]:
         """All samples of a task that the check may draw from."""
 
-    def fetch(self, wanted: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
-        """Make sure that sides (``candidate``, ``baseline``, ``base NAME``) have answered samples, by task."""
+    def fetch(
+        self, wanted: Mapping[str, Mapping[str, Sequence[str]]], ahead: Mapping[str, Mapping[str, Sequence[str]]]
+    ) -> None:
+        """Make sure that sides (``candidate``, ``baseline``, ``base NAME``) have answered samples, by task.
+
+        Args:
+            wanted: now.
+            ahead: what will be wanted if nothing is decided soon; may be fetched along.
+        """
+
+    def fetch_rest(self, task: str, sides: Sequence[str]) -> None:
+        """Make sure that a gate that cannot stop early has answers: of the samples asked already, else of all."""
 
     def run(self, side: str, task: str) -> StoredRun:
         """What a side has answered of a task."""
@@ -61,7 +71,12 @@ class StoredSource:
             )
         return [samples[0][one] for one in common]
 
-    def fetch(self, wanted: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+    def fetch(
+        self, wanted: Mapping[str, Mapping[str, Sequence[str]]], ahead: Mapping[str, Mapping[str, Sequence[str]]]
+    ) -> None:
+        """Everything is there."""
+
+    def fetch_rest(self, task: str, sides: Sequence[str]) -> None:
         """Everything is there."""
 
     def run(self, side: str, task: str) -> StoredRun:

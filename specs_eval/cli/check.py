@@ -56,6 +56,9 @@ _STYLES = {"pass": "green", "fail": "bold red", "undecided": "yellow"}
 @click.option("--allow-incomplete", is_flag=True, help="Also use runs that are not finished.")
 @click.option("--bootstrap", type=int, default=2000, show_default=True, metavar="N", help="Draws of the bootstrap.")
 @run_options
+@click.option("--sequential", is_flag=True, help="Look block by block, and stop each gate as soon as it is decided.")
+@click.option("--max-samples", type=int, metavar="N", help="With --sequential: samples to ask the candidate at most.")
+@click.option("--max-minutes", type=float, metavar="M", help="With --sequential: begin no block after this time.")
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write JUnit XML.")
 @click.option(
     "--markdown",
@@ -79,6 +82,9 @@ def check(
     allow_incomplete: bool,
     bootstrap: int,
     running: Running | None,
+    sequential: bool,
+    max_samples: int | None,
+    max_minutes: float | None,
     junit: Path | None,
     markdown: Path | None,
     metrics: Path | None,
@@ -89,15 +95,18 @@ def check(
     \b
     specs-eval check --baseline main --candidate dpo/600 --policy specs-eval.toml
     specs-eval check --baseline main --candidate out/dpo/checkpoint-600 --run
+    specs-eval check --baseline main --candidate out/dpo/checkpoint-600 --run --sequential --max-minutes 30
     specs-eval check --series dpo
     """
     from specs_eval.analysis.checks.answer import Question, answer_check
     from specs_eval.baselines import find_pin_file
     from specs_eval.policy import load_policy
 
+    if not sequential and (max_samples is not None or max_minutes is not None):
+        raise ConfigError("--max-samples and --max-minutes are for --sequential")
     policy, policy_file = load_policy(policy_path)
     if series is not None:
-        if baseline or candidate or junit or markdown or metrics or overlap or running:
+        if baseline or candidate or junit or markdown or metrics or overlap or running or sequential:
             raise ConfigError(
                 "--series follows one training run: it takes --policy, --select and --json, and no checkpoints"
             )
@@ -112,7 +121,12 @@ def check(
     if running is not None and running.dry_run:
         _show_plan(question, running, as_json)
         return
-    answer = answer_check(question) if running is None else _answer_with_runs(question, running)
+    if sequential:
+        from specs_eval.cli.check_sequential import answer_sequentially
+
+        answer = answer_sequentially(question, running, max_samples, max_minutes)
+    else:
+        answer = answer_check(question) if running is None else _answer_with_runs(question, running)
     write_outputs(answer, junit, markdown, metrics)
     if as_json:
         click.echo(json.dumps(answer.to_dict(), indent=2, allow_nan=False))
