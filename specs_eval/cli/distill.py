@@ -116,8 +116,8 @@ def distill(
     from specs_eval.cli.run import key_and_value
     from specs_eval.runner import RunRequest
     from specs_eval.tasks.registry import parse_task_list
+    from specs_eval.training.distill.pipeline import check_before_sampling, prepare
     from specs_eval.training.distill.pipeline import distill as distill_run
-    from specs_eval.training.distill.pipeline import prepare
     from specs_eval.training.distill.settings import DistillSettings
     from specs_eval.training.questions.sources import load_questions
 
@@ -136,6 +136,7 @@ def distill(
         validation_share=validation,
         seed=seed,
     )
+    check_before_sampling(settings, output, judge)
     evaluations: list[Task] = parse_task_list(eval_tasks, data_dir) if eval_tasks else []
     prepared = prepare(load_questions(source_of_questions, limit), evaluations)
     request = RunRequest(

@@ -88,6 +88,18 @@ class Distilled:
     """The folder was there already, with exactly these pairs."""
 
 
+def check_before_sampling(settings: DistillSettings, folder: Path, judge: Judge | None) -> None:
+    """Refuse at once what would be refused after hours of sampling.
+
+    Raises:
+        ConfigError: the folder holds something else than pairs, or the settings want a judge and there is none.
+    """
+    if settings.consistency == "judge" and judge is None:
+        raise ConfigError("consistency by a judge needs one: give --judge URL and --judge-model NAME")
+    if folder.exists() and not (folder.is_dir() and ((folder / SUMMARY).is_file() or not any(folder.iterdir()))):
+        raise ConfigError(f"{folder} exists already and holds no pairs; remove it or name another folder")
+
+
 def distill(
     run: StoredRun,
     prepared: Prepared,
@@ -112,8 +124,7 @@ def distill(
         ConfigError: the folder holds something else, or the settings want a judge and there is none.
         StoreError: the disk refuses.
     """
-    if settings.consistency == "judge" and judge is None:
-        raise ConfigError("consistency by a judge needs one: give --judge URL and --judge-model NAME")
+    check_before_sampling(settings, folder, judge)
     counts = copy.deepcopy(prepared.counts)
     found = harvest(run, prepared.questions.questions, settings, counts, judge)
     pairs = build_pairs(found, settings, counts)

@@ -16,12 +16,15 @@ from specs_eval.tasks.answers.canonical import canonical
 from specs_eval.tasks.answers.choices import lone_letter, named_letter
 from specs_eval.tasks.answers.reading import match_choice, read_number, readable
 from specs_eval.tasks.formats.styles import closing_brace
+from specs_eval.tasks.judge_questions import shortened
 from specs_eval.tasks.megabench.latex.grammar import parse
 from specs_eval.tasks.megabench.latex.refute import VALUE_ERRORS, real_value
 from specs_eval.training.questions.question import Question
 
 MAX_ANSWER_CHARS = 2_000
-"""Longer answers are cut before they are read."""
+"""Longer answers are cut before they are compared."""
+MAX_READ_CHARS = 400
+"""Of a longer answer the beginning and the end are read: reading takes time, and an answer is short."""
 MAX_VALUE_CHARS = 120
 """A longer text is not read as the value of a number."""
 RELATIVE_TOLERANCE = 1e-6
@@ -39,17 +42,13 @@ _DOLLARS = re.compile(r"\\[()\[\]]|\\text\{([^{}]{0,40})\}|\\mathrm\{([^{}]{0,40
 
 def judge_answer(question: Question, answer: str) -> Score:
     """1 when the answer is right, else 0, by the rules above; never None, never raises."""
-    answer = answer[:MAX_ANSWER_CHARS]
     if not answer.strip():
         return Score(0.0, None, NO_ANSWER, NO_ANSWER)
-    if question.kind == "choice":
-        return _choice(question, answer)
-    if question.kind == "letter":
-        return _letter(question, answer)
-    if question.kind == "number":
-        return _number(question, answer)
-    said = plain(answer)
-    return Score(float(said == plain(question.answer)), said[:MAX_ANSWER_CHARS], "text: equal")
+    if question.kind == "text":
+        said = plain(answer[:MAX_ANSWER_CHARS])
+        return Score(float(said == plain(question.answer)), said, "text: equal")
+    judge = {"choice": _choice, "letter": _letter, "number": _number}[question.kind]
+    return judge(question, shortened(answer, MAX_READ_CHARS))
 
 
 def plain(text: str) -> str:
