@@ -15,8 +15,9 @@ from specs_eval.analysis.stored.sides import Side, check_questions, check_settin
 from specs_eval.backends.base import Backend, BackendOptions, Request, Response, Timing
 from specs_eval.checkpoints import Checkpoint
 from specs_eval.cli.check_contenders import Contender, checkpoint_of, of_weights, runs_in
+from specs_eval.cli.check_likeness import load_task, request_for
 from specs_eval.cli.check_missing import Terms, best_run
-from specs_eval.cli.check_run import Plan, load_task, request_for
+from specs_eval.cli.check_run import Plan
 from specs_eval.cli.check_run_options import Running
 from specs_eval.errors import ComparisonError, GenerationError
 from specs_eval.fingerprint import Fingerprinter
