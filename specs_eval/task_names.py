@@ -5,6 +5,8 @@ from __future__ import annotations
 PREFIX = "specs_"
 """Our tasks inside lmms-eval carry this prefix; our own command line takes them with or without it."""
 
+QUESTIONS_PREFIX = "questions_"
+"""Names of tasks that were made of training questions for one command: no name brings them back."""
 ID_SUFFIX = "_formats_id"
 OOD_SUFFIX = "_formats_ood"
 

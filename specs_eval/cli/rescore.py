@@ -103,6 +103,7 @@ def _chosen(names: tuple[str, ...], store_path: Path) -> tuple[RunStore, list[St
     """
     from specs_eval.importing.writing import BACKEND_PREFIX
     from specs_eval.store import RunStore
+    from specs_eval.task_names import QUESTIONS_PREFIX
 
     folders = [Path(name) for name in names]
     if folders and all((folder / "manifest.json").is_file() for folder in folders):
@@ -116,10 +117,13 @@ def _chosen(names: tuple[str, ...], store_path: Path) -> tuple[RunStore, list[St
     if unknown:
         raise ConfigError(f"no run {unknown[0]!r} in {store_path}; there are: {', '.join(runs) or 'none'}")
     imported = {name for name, run in runs.items() if run.manifest.backend.startswith(BACKEND_PREFIX)}
+    training = {name for name, run in runs.items() if run.manifest.task.startswith(QUESTIONS_PREFIX)}
     for name in names:
         if name in imported:
             raise ConfigError(f"{name} was imported; its scores come from the log, and there is no scorer to ask again")
-    return store, [runs[name] for name in names or runs if name not in imported]
+        if name in training:
+            raise ConfigError(f"{name} answers training questions, which only the command that loads them can score")
+    return store, [runs[name] for name in names or runs if name not in imported | training]
 
 
 def _task(run: StoredRun, wanted: Wanted) -> tuple[Task, dict[str, Any] | None, str | None]:

@@ -93,6 +93,13 @@ def test_other_pairs_from_the_same_responses_ask_the_model_nothing(whole: Path) 
     assert load_pairs(whole / "coupled", provenance=True)["train"]["data"][0] == "coupled"
 
 
+def test_the_run_is_left_alone_by_rescore(whole: Path) -> None:
+    store = str(whole / "runs")
+    assert json.loads(invoke("rescore", "--store", store, "--json").stdout)["runs"] == []
+    (run,) = (path.parent.name for path in (whole / "runs").glob("*/manifest.json"))
+    assert "training questions" in invoke("rescore", run, "--store", store, code=2).output
+
+
 def test_what_trl_trains_on_is_what_the_model_was_asked(whole: Path) -> None:
     from trl.data_utils import apply_chat_template, prepare_multimodal_messages
 

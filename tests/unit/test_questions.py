@@ -30,6 +30,7 @@ GOLDS = [
     question(4, kind="number", answer="3.14"),
     question(5, kind="number", answer="\\frac{1}{2}"),
     question(6, kind="text", answer="Teal circle"),
+    question(7, kind="text", answer="\\sqrt{x+1}"),
 ]
 
 
@@ -55,7 +56,12 @@ def test_the_gold_answer_is_right_in_every_spelling(asked: Question) -> None:
         ),
         (GOLDS[3], ["3.14", "3.141593", "3.1400"], ["3.15", "3.1", "3", "-3.14"]),
         (GOLDS[4], ["0.5", "1/2", "\\dfrac{1}{2}", "50/100"], ["1", "2", "1/3", "50%"]),
-        (GOLDS[5], ["teal circle", "TEAL  CIRCLE!"], ["teal", "circle", "a red circle", " "]),
+        (GOLDS[5], ["teal circle", "TEAL  CIRCLE!"], ["teal", "circle", "a red circle", " ", "circle teal"]),
+        (question(7, kind="text", answer="x+1"), ["1+x", "$1 + x$", "\\boxed{x+1}"], ["x-1", "x", "1", "x+1.01"]),
+        (question(8, kind="text", answer="2x"), ["x*2", "2 x"], ["2", "2y", "x^2"]),
+        (question(9, kind="number", answer="2"), ["2", "x=2", "x = 2", "2cm", "2 apples"], ["2x", "2ab", "x", "2/x"]),
+        (question(10, kind="text", answer="\\{1,2\\}"), ["{1, 2}"], ["{2,1}", "1"]),
+        (question(11, kind="text", answer="a5 sheet"), ["A5 sheet"], ["sheet a5", "5a sheet"]),
     ],
 )
 def test_answers_by_kind(asked: Question, right: list[str], wrong: list[str]) -> None:
@@ -74,7 +80,7 @@ def test_values_of_numbers() -> None:
     }
     for text, value in cases.items():
         assert value_of(text) == pytest.approx(value), text
-    for text in ("", "no", "x=5", "1e999", "9" * 5000, "10^{10^{10}}", "½", "5/0", "1,2,3"):
+    for text in ("", "no", "x=y", "2x", "1e999", "9" * 5000, "10^{10^{10}}", "½", "5/0", "1,2,3"):
         assert value_of(text) is None, text
 
 

@@ -3,7 +3,7 @@ r"""Is an answer right? Rules by the kind of the gold answer; pure, bounded, and
 choice   the choice that the answer means, by its letter, its text or as a reader finds it, without guessing
 letter   the letter alone, or the one that the answer states
 number   values are compared: in digits, as a fraction or in LaTeX (``\frac{1}{2}``, ``2\sqrt{3}``); units are not
-text     equal in case-free mathematical spelling (`specs_eval.tasks.answers.canonical`)
+text     equal in case-free mathematical spelling (`specs_eval.tasks.answers.canonical`), or expressions of the same value
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from specs_eval.tasks.answers.reading import match_choice, read_number, readable
 from specs_eval.tasks.formats.styles import closing_brace
 from specs_eval.tasks.judge_questions import shortened
 from specs_eval.tasks.megabench.latex.grammar import parse
-from specs_eval.tasks.megabench.latex.refute import VALUE_ERRORS, real_value
+from specs_eval.tasks.megabench.latex.refute import VALUE_ERRORS, differ, has_value, real_value
 from specs_eval.training.questions.question import Question
 
 MAX_ANSWER_CHARS = 2_000
@@ -36,7 +36,15 @@ _EDGES = " \t\r\n.,;:!?\"'`*()[]{}"
 _PLAIN = re.compile(r"[+-]?(?:(?:\d{1,3}(?:,\d{3}){1,8}|\d{1,40})(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][+-]?\d{1,3})?")
 _PI = re.compile(r"\\pi(?![A-Za-z])|π")
 _FRACTION = re.compile(r"([+-]?\d{1,15})\s?/\s?(\d{1,15})")
-_UNIT = re.compile(r"\s?(?:%|\\%|°|\^\\circ|\^\{\\circ\}|degrees?|[A-Za-zµμΩ]{1,12}[²³]?(?:\^\{?[23]\}?)?)$")
+_UNIT = re.compile(
+    r"\s?(?:%|\\%|°|\^\\circ|\^\{\\circ\}|degrees?"
+    r"|(?:[cmkd]?m|k?g|mg|m?[sLlVA]|[NJWKCFh]|kJ|kW|Pa|kPa|Hz|min|mol|rad|deg|ft|in|[µμ][gms]|Ω"
+    r"|(?<=\s)[A-Za-z]{2,12}(?:\s[A-Za-z]{2,12}){0,2})[²³]?(?:\^\{?[23]\}?)?)$"
+)
+"""A variable is no unit: ``2x`` has no value. Words are units where a space stands before them."""
+_NAMED = re.compile(r"[A-Za-z]\w{0,5}\s?=\s?")
+_WORDS = re.compile(r"(?<!\\)(?<![A-Za-z\\])[A-Za-z]{3,}")
+_FUNCTIONS = frozenset(("sin", "cos", "tan", "log", "exp", "sqrt"))
 _DOLLARS = re.compile(r"\\[()\[\]]|\\text\{([^{}]{0,40})\}|\\mathrm\{([^{}]{0,40})\}|[$€£]|\\[,;! ]")
 
 
@@ -46,14 +54,16 @@ def judge_answer(question: Question, answer: str) -> Score:
         return Score(0.0, None, NO_ANSWER, NO_ANSWER)
     if question.kind == "text":
         said = plain(answer[:MAX_ANSWER_CHARS])
-        return Score(float(said == plain(question.answer)), said, "text: equal")
+        if said == plain(question.answer):
+            return Score(1.0, said, "text: equal")
+        return Score(float(_same_expression(question.answer, answer)), said, "text: expression")
     judge = {"choice": _choice, "letter": _letter, "number": _number}[question.kind]
     return judge(question, shortened(answer, MAX_READ_CHARS))
 
 
 def plain(text: str) -> str:
     """A short answer in one spelling: without case, spaces, markup, and punctuation at its edges."""
-    return canonical(unboxed(text).strip(_EDGES))
+    return canonical(unboxed(text).replace("\\{", "{").replace("\\}", "}").strip(_EDGES))
 
 
 def unboxed(text: str) -> str:
@@ -86,7 +96,7 @@ def _letter(question: Question, answer: str) -> Score:
 def _number(question: Question, answer: str) -> Score:
     value = value_of(answer)
     rule = "number: value"
-    if value is None:
+    if value is None and any(map(str.isspace, answer.strip())):
         found = read_number(readable(answer))
         value = value_of(found.text) if found.answered and not found.guessed else None
         rule = f"number: {found.rule}"
@@ -106,6 +116,24 @@ def equals_gold(question: Question, value: float) -> bool:
     return abs(value - gold) <= RELATIVE_TOLERANCE * max(1.0, abs(gold))
 
 
+def _same_expression(gold: str, answer: str) -> bool:
+    """Whether two texts are expressions that have the same value wherever it was looked (`refute.differ`)."""
+    texts = [_DOLLARS.sub(" ", unboxed(text)).strip(" \t\r\n.") for text in (gold, answer[:MAX_VALUE_CHARS])]
+    if not all(map(_is_expression, texts)):
+        return False
+    try:
+        left, right = (parse(text) for text in texts)
+        return has_value(left) and has_value(right) and not differ(left, right)
+    except (*VALUE_ERRORS, TypeError, RecursionError):
+        return False
+
+
+def _is_expression(text: str) -> bool:
+    """Whether a text is mathematics: it computes something, and has no words (as products of letters words commute)."""
+    computes = any(mark in text for mark in "0123456789+-*/^\\")
+    return len(text) < MAX_VALUE_CHARS and computes and _FUNCTIONS.issuperset(_WORDS.findall(text))
+
+
 def _decimals(gold: str) -> int:
     found = re.search(r"\d\.(\d{1,15})(?!\d)", gold) if "\\" not in gold else None
     return len(found.group(1)) if found else 0
@@ -122,7 +150,7 @@ def value_of(text: str) -> float | None:
     if len(text) > MAX_VALUE_CHARS or not (any(map(str.isdigit, text)) or "π" in text or "\\pi" in text):
         return None
     inner = _DOLLARS.sub(lambda found: f" {found.group(1) or found.group(2) or ''}", text)
-    bare = inner.replace("−", "-").strip(" \t\r\n*:").rstrip(".,;")
+    bare = _NAMED.sub("", inner.replace("−", "-").strip(" \t\r\n*:").rstrip(".,;"), count=1)
     for candidate in (bare, _UNIT.sub("", bare).strip()):
         value = _read_value(candidate)
         if value is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from specs_eval.errors import ConfigError
 from specs_eval.task import JUDGE_FAILED, Sample, Score
+from specs_eval.task_names import QUESTIONS_PREFIX
 from specs_eval.tasks.formats.extraction import extract_answer
 from specs_eval.tasks.judge_questions import Question as JudgeQuestion
 from specs_eval.tasks.profiles import judge_mark
@@ -38,7 +39,7 @@ class QuestionTask:
 
     def __init__(self, questions: QuestionSet, judge: Judge | None = None) -> None:
         self.questions = questions
-        self.name = f"questions_{questions.name}"
+        self.name = f"{QUESTIONS_PREFIX}{questions.name}"
         self.judge = judge
         self.scoring_threads = 1 if judge is None else judge.options.concurrency
         self.max_new_tokens = questions.budget.answer_tokens
