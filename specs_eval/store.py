@@ -293,7 +293,12 @@ class OpenRun:
 
     def _count(self, rollout: Rollout) -> None:
         key = (rollout.sample_id, rollout.rollout)
-        (self._failed if rollout.failed else self.done).add(key)
+        if not rollout.failed:
+            self.done.add(key)
+            if self.unjudged:
+                self.unjudged.pop(key, None)
+            return
+        self._failed.add(key)
         if rollout.rule == JUDGE_FAILED and key not in self.done:
             self.unjudged[key] = rollout
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
@@ -45,7 +46,8 @@ def rollout_table(samples: Mapping[str, SampleRecord], rollouts: Iterable[Rollou
         position = order.get(rollout.sample_id)
         if position is not None:
             key = (position, rollout.rollout)
-            if key not in best or best[key].failed:
+            before = best.setdefault(key, rollout)
+            if before is not rollout and before.failed:
                 best[key] = rollout
     rows = [best[key] for key in sorted(best)]
     columns = {name: pa.array(_values(name, rows, samples), type=kind) for name, kind in _COLUMNS}
@@ -59,9 +61,11 @@ def _values(name: str, rows: list[Rollout], samples: Mapping[str, SampleRecord])
     if name == "category":
         texts = {key: json.dumps(record.category, sort_keys=True) for key, record in samples.items()}
         return [texts[row.sample_id] for row in rows]
+    value = attrgetter(name)
     if name in ("target", "group", "prompt_hash"):
-        return [getattr(samples[row.sample_id], name) for row in rows]
-    return [getattr(row, name) for row in rows]
+        values = {key: value(record) for key, record in samples.items()}
+        return [values[row.sample_id] for row in rows]
+    return list(map(value, rows))
 
 
 def results_of(run_id: str, table: pa.Table) -> RunResults:

@@ -292,3 +292,23 @@ def test_reading_a_journal_never_raises_on_garbage(
     good = Rollout("s", 0, "x", 1.0)
     path.write_bytes(encode(good) + b"\n".join(garbage) + b"\n" + encode(good))
     assert [r for r in Journal(path).read() if r == good][:1] == [good]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"\n",
+        b"[]\n",
+        b"null\n",
+        b'{"sample_id":"a","rollout":0,"response":"x"}\n',
+        b'{"sample_id":"a","rollout":0,"response":"x","score":1,"unknown":2}\n',
+        b'{"sample_id":"a","rollout":0,"response":"x","score":1}{"sample_id":"b","rollout":0,"response":"x","score":1}\n',
+        b'{"sample_id":"a","rollout":0,"response":"x","score":1} tail\n',
+        b'{"sample_id":"a","rollout":0,"response":"\xff","score":1}\n',
+        b"\0\0\0\0\n",
+    ],
+)
+def test_what_is_not_one_whole_record_is_no_record(line: bytes) -> None:
+    with pytest.raises(ValueError):
+        decode(line)
