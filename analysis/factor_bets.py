@@ -133,7 +133,12 @@ def log_wealth_below(design: FactorDesign, gains: Gains, bound: float, effects: 
 
 
 def log_wealth_change(
-    design: FactorDesign, pair: tuple[Gains, Gains], change: Gains, bound: float, effects: tuple[float, ...]
+    design: FactorDesign,
+    pair: tuple[Gains, Gains],
+    change: Gains,
+    bound: float,
+    effects: tuple[float, ...],
+    place: tuple[FloatArray, FloatArray] | None = None,
 ) -> FloatArray:
     """Log wealth against "GF of the second is at most GF of the first plus `bound`", at each look.
 
@@ -143,12 +148,11 @@ def log_wealth_change(
         change: gains of the second minus those of the first, paired by sample, so that a base cancels.
         bound: of any sign.
         effects: distances of the change from the bound that are bet on.
+        place: `place_wealth` of the pair in either order, where it is known already.
     """
-    first, second = pair
+    _, second = pair
     places = np.linspace(0, 1, N_CELLS + 1)
-    not_above, not_below = (
-        np.minimum(*(_place_wealth(design, one, places, side) for one in (first, second))) for side in (1, -1)
-    )
+    not_above, not_below = place_wealth(design, pair) if place is None else place
     # Where both gains of a checkpoint are negative, its u says nothing.
     defined = np.full(not_above.shape[1], np.inf)
     if design.floor < 0:
@@ -167,6 +171,13 @@ def log_wealth_change(
         # minimum is negative: then the second's GF itself must be above the bound.
         wealth = np.minimum(wealth, log_wealth_above(design, second, max(bound, SMALLEST_BOUND), effects))
     return wealth
+
+
+def place_wealth(design: FactorDesign, pair: tuple[Gains, Gains]) -> tuple[FloatArray, FloatArray]:
+    """Log wealth against "the best u of one of these checkpoints is at least (at most) u", both of shape (n_places, n_looks)."""
+    places = np.linspace(0, 1, N_CELLS + 1)
+    above, below = (np.minimum(*(_place_wealth(design, one, places, side) for one in pair)) for side in (1, -1))
+    return above, below
 
 
 def _elsewhere(not_above: FloatArray, not_below: FloatArray, number: int) -> FloatArray:

@@ -18,11 +18,12 @@ from specs_eval.analysis.factor_bets import (
     log_wealth_above,
     log_wealth_below,
     log_wealth_change,
+    place_wealth,
 )
 from specs_eval.analysis.gates import bound_of
 from specs_eval.analysis.generalization import choose_gain, generalization_factor
 from specs_eval.analysis.samples import FloatArray
-from specs_eval.analysis.sequential import anytime_p
+from specs_eval.analysis.sequential import Evidence, anytime_p
 from specs_eval.analysis.statistics import Estimate, Interval, undefined
 from specs_eval.policy import Gate
 from specs_eval.splits import Split
@@ -40,16 +41,18 @@ class FactorStream:
     sides: tuple[str, ...]
     """The candidate, then the baseline for rules on change, then the base if there is one."""
 
-    def p_values(self, read: Read, n_units: int) -> tuple[float, float]:
+    def evidence(self, read: Read, n_units: int) -> Evidence:
         """See `Stream`."""
         bound = bound_of(self.gate)
-        evidence = self._evidence(read, n_units)
-        above, below = (float(anytime_p(evidence(bound.value, side))[-1]) for side in (1, -1))
-        return (above, below) if bound.direction == "at least" else (below, above)
+        wealth = self._wealth(read, n_units)
+        above, below = (anytime_p(wealth(bound.value, side)) for side in (1, -1))
+        looks = self.order.looks[self.order.looks <= n_units]
+        kept, broken = (above, below) if bound.direction == "at least" else (below, above)
+        return Evidence(looks, kept, broken)
 
     def test(self, read: Read, n_units: int, levels: ErrorLevels) -> BoundTest:
         """See `Stream`."""
-        kept, broken = self.p_values(read, n_units)
+        kept, broken = self.evidence(read, n_units).last
         shares = self._shares(read, n_units)
         n_unscored = int(sum(one.n_unscored.sum() for side in shares for one in side))
         value = self._value(shares)
@@ -57,7 +60,7 @@ class FactorStream:
             reason = "GF is undefined: a task has no sample that is scored on all sides"
             return BoundTest(undefined(reason, n_unscored), kept, broken, METHOD)
         error = max(levels.alpha, levels.beta)
-        low, high = self._ends(self._evidence(read, n_units), value, error)
+        low, high = self._ends(self._wealth(read, n_units), value, error)
         n_scored = sum(int((~np.isnan(one.values)).sum()) for one in shares[0])
         interval = Interval(low, high, levels.level, "confidence sequence")
         return BoundTest(Estimate(value, None, interval, n_scored, n_units, n_unscored), kept, broken, METHOD)
@@ -94,7 +97,7 @@ class FactorStream:
                 filled.append(self.order.by_unit(role, values, n_units) / mean_size)
         return Gains(np.stack(sums[0]), np.stack(sums[1]))
 
-    def _evidence(self, read: Read, n_units: int) -> Callable[[float, int], FloatArray]:
+    def _wealth(self, read: Read, n_units: int) -> Callable[[float, int], FloatArray]:
         """Bound, and side (1: evidence that GF or its change is above it, -1: below) -> log wealth at each look."""
         shares, design = self._shares(read, n_units), self._design()
         base = shares[-1] if self._has_base else None
@@ -108,11 +111,12 @@ class FactorStream:
             return level
         baseline = self._gains(shares[1], base, n_units)
         change = self._gains(shares[0], shares[1], n_units)
+        place = place_wealth(design, (baseline, candidate))
 
         def moved(bound: float, side: int) -> FloatArray:
             if side == 1:
-                return log_wealth_change(design, (baseline, candidate), change, bound, self._effects)
-            return log_wealth_change(design, (candidate, baseline), change.reversed(), -bound, self._effects)
+                return log_wealth_change(design, (baseline, candidate), change, bound, self._effects, place)
+            return log_wealth_change(design, (candidate, baseline), change.reversed(), -bound, self._effects, place)
 
         return moved
 
@@ -130,7 +134,7 @@ class FactorStream:
         factors = [generalization_factor(one, other, self.gate.gf_beta) for one, other in gains]
         return factors[0] - factors[1] if self.gate.on_change else factors[0]
 
-    def _ends(self, evidence: Callable[[float, int], FloatArray], value: float, error: float) -> tuple[float, float]:
+    def _ends(self, wealth: Callable[[float, int], FloatArray], value: float, error: float) -> tuple[float, float]:
         """Confidence sequence by bisection: the bounds that are just not refuted."""
         target = -math.log(error)
         least = -1.0 if self.gate.on_change else 0.0
@@ -139,8 +143,8 @@ class FactorStream:
             inside, outside = value, far
             for _ in range(_INTERVAL_STEPS):
                 middle = (inside + outside) / 2
-                wealth = evidence(middle, side)
-                refuted = bool(len(wealth)) and float(wealth.max()) >= target
+                path = wealth(middle, side)
+                refuted = bool(len(path)) and float(path.max()) >= target
                 inside, outside = (inside, middle) if refuted else (middle, outside)
             ends.append(outside)
         return ends[0], ends[1]

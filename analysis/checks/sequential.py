@@ -12,7 +12,7 @@ from specs_eval.analysis.checks.measures import measure, read_gate_values
 from specs_eval.analysis.checks.sources import Source
 from specs_eval.analysis.checks.stream_choice import at_the_end, choose_stream
 from specs_eval.analysis.checks.streams import METHOD, Read, Stream
-from specs_eval.analysis.checks.units import Shares, shares_of
+from specs_eval.analysis.checks.units import Order, Shares, shares_of
 from specs_eval.analysis.drawing import DEFAULT_BLOCK
 from specs_eval.analysis.gates import SMALLEST_P, Measured, levels_of, outcome_of, verdicts
 from specs_eval.analysis.generalization import choose_gain
@@ -113,7 +113,7 @@ def decide(
 def _ask(states: Sequence[_State], policy: Policy, source: Source, limits: Limits) -> tuple[set[tuple[str, str]], str]:
     """Round after round until all gates are decided, all samples asked, or the budget spent."""
     asked: set[tuple[str, str]] = set()
-    target = _first(states)
+    target = first_round([state.stream.order for state in states if state.stream])
     while open_states := [state for state in states if state.open]:
         if limits.time_is_up():
             return asked, f"--max-minutes {limits.max_minutes:g} were over"
@@ -121,24 +121,24 @@ def _ask(states: Sequence[_State], policy: Policy, source: Source, limits: Limit
         if fitting is None:
             return asked, f"--max-samples {limits.max_samples:,} were asked"
         source.fetch(_wanted(open_states, fitting), _wanted(open_states, AHEAD * fitting))
-        read = _reader(source)
+        read = gate_reader(source)
         for state in open_states:
             asked |= _samples(state, fitting)
             _look(state, fitting, read)
         _decide(states, policy)
-        target = _next(fitting)
+        target = next_round(fitting)
     undecided = [state for state in states if state.stream is not None and state.outcome == "undecided"]
     return asked, "all samples were asked" if undecided else "every gate that can stop early was decided"
 
 
-def _first(states: Sequence[_State]) -> int:
+def first_round(orders: Sequence[Order]) -> int:
     """The first round's number of units: several blocks of single samples, one block of large groups."""
-    sizes = [sum(map(len, state.stream.order.ids)) / state.stream.order.n_units for state in states if state.stream]
+    sizes = [sum(map(len, order.ids)) / order.n_units for order in orders]
     blocks = math.ceil(FIRST_SAMPLES / (DEFAULT_BLOCK * min(sizes, default=1.0)))
     return DEFAULT_BLOCK * max(blocks, 1)
 
 
-def _next(units: int) -> int:
+def next_round(units: int) -> int:
     """The next round's number of units, in whole blocks."""
     grown = max(int(units * GROWTH), units + DEFAULT_BLOCK)
     return max(grown - grown % DEFAULT_BLOCK, units + 1)
@@ -191,7 +191,7 @@ def _look(state: _State, target: int, read: Callable[[Gate], Read]) -> None:
         return
     state.n_units = n
     try:
-        state.p_values = stream.p_values(read(state.gate), n)
+        state.p_values = stream.evidence(read(state.gate), n).last
     except _NoBounds as error:
         state.stream, state.why_not = None, at_the_end(str(error))
 
@@ -226,7 +226,7 @@ def _measured(state: _State, policy: Policy, source: Source, leftover: _Leftover
         nothing = undefined(f"nothing was asked: {stopped}")
         return Measured(gate, BoundTest(nothing, 1.0, 1.0, METHOD), measures, n_all, (), True)
     levels = levels_of(policy)
-    test = stream.test(_reader(source)(gate), state.n_units, levels)
+    test = stream.test(gate_reader(source)(gate), state.n_units, levels)
     runs = dict.fromkeys(source.run(side, split.task).run_id for side in stream.sides for split in stream.splits)
     return Measured(gate, test, measures, n_all, tuple(runs), True, _reason(state, test.estimate.n_unscored, stopped))
 
@@ -260,8 +260,8 @@ class _NoBounds(Exception):
     """A metric that leaves [0, 1]."""
 
 
-def _reader(source: Source) -> Callable[[Gate], Read]:
-    """Reads each run once a round."""
+def gate_reader(source: Source) -> Callable[[Gate], Read]:
+    """A gate -> how its metric is read; each run once."""
 
     def of(gate: Gate) -> Read:
         @cache

@@ -13,7 +13,7 @@ from specs_eval.analysis.bound_tests import Bound, BoundTest, ErrorLevels
 from specs_eval.analysis.checks.units import Order, Shares
 from specs_eval.analysis.gates import bound_of
 from specs_eval.analysis.samples import FloatArray
-from specs_eval.analysis.sequential import evidence, units_to_decide
+from specs_eval.analysis.sequential import Evidence, evidence, units_to_decide
 from specs_eval.analysis.statistics import Estimate, Interval, undefined
 from specs_eval.policy import Gate
 from specs_eval.splits import Split
@@ -47,8 +47,8 @@ class Stream(Protocol):
     def sides(self) -> tuple[str, ...]:
         """Whose answers it needs; the candidate's first."""
 
-    def p_values(self, read: Read, n_units: int) -> tuple[float, float]:
-        """Against "the bound is broken" and against "the bound is kept", on the first units; valid at any time."""
+    def evidence(self, read: Read, n_units: int) -> Evidence:
+        """P values against "the bound is broken" and "the bound is kept" at each look up to `n_units`; valid at any time."""
 
     def test(self, read: Read, n_units: int, levels: ErrorLevels) -> BoundTest:
         """All that a verdict says of the first units."""
@@ -71,19 +71,19 @@ class MeanStream:
     splits: tuple[Split, ...]
     sides: tuple[str, ...]
 
-    def p_values(self, read: Read, n_units: int) -> tuple[float, float]:
+    def evidence(self, read: Read, n_units: int) -> Evidence:
         """See `Stream`."""
         bound = bound_of(self.gate)
         least, most = self._units(self._shares(read, n_units), n_units)
         if not least.low <= bound.value <= least.high:
-            return certain(bound, least.low)
-        return evidence(least, bound, bets_of(self.gate), most).last
+            return certain(bound, least)
+        return evidence(least, bound, bets_of(self.gate), most)
 
     def test(self, read: Read, n_units: int, levels: ErrorLevels) -> BoundTest:
         """See `Stream`."""
         shares = self._shares(read, n_units)
         least, most = self._units(shares, n_units)
-        kept, broken = self.p_values(read, n_units)
+        kept, broken = self.evidence(read, n_units).last
         values = shares[0].values - (shares[1].values if len(shares) > 1 else 0.0)
         scored = ~np.isnan(values)
         n_unscored = int(sum(one.n_unscored.sum() for one in shares))
@@ -116,9 +116,13 @@ class MeanStream:
         most = shares[0].most - (shares[1].least if change else 0.0)
         low = -1.0 if change else 0.0
         return tuple(  # type: ignore[return-value]
-            Units(np.clip(self.order.by_unit(0, values, n_units) / sizes[:n_units], low, 1.0), weights, low, 1.0, looks)
-            for values in (least, most)
+            Units(self._means(values, n_units, low), weights, low, 1.0, looks, heaviest) for values in (least, most)
         )
+
+    def _means(self, values: FloatArray, n_units: int, low: float) -> FloatArray:
+        """Mean of each unit; rounding must not lift it out of its bounds."""
+        means = self.order.by_unit(0, values, n_units) / self.order.sizes(0)[:n_units]
+        return np.clip(means, low, 1.0)
 
     def _needed(self, values: FloatArray, n_units: int, n_samples: int, levels: ErrorLevels) -> int | None:
         """Samples that likely decide when the candidate equals the baseline."""
@@ -136,7 +140,8 @@ class MeanStream:
         return None if units is None else int(np.ceil(units * n_samples / n_units))
 
 
-def certain(bound: Bound, low: float) -> tuple[float, float]:
-    """P values of a bound that the number cannot but keep or break, as it lies outside of what the number can be."""
-    kept = (bound.value < low) == (bound.direction == "at least")
-    return (0.0, 1.0) if kept else (1.0, 0.0)
+def certain(bound: Bound, units: Units) -> Evidence:
+    """On a bound that the number cannot but keep or break, as it lies outside of what the number can be."""
+    kept = (bound.value < units.low) == (bound.direction == "at least")
+    never, always = np.ones(len(units.looks)), np.zeros(len(units.looks))
+    return Evidence(units.looks, always, never) if kept else Evidence(units.looks, never, always)
