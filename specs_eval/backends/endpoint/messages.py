@@ -50,18 +50,20 @@ def data_url(part: ImagePart) -> str:
     Raises:
         GenerationError: the image is missing, does not decode, or is too large.
     """
-    image = part.load()  # checks it, so that a broken image fails here as it does everywhere
     found = _own_bytes(part)
     if found is None:
         stream = io.BytesIO()
-        image.save(stream, "PNG", compress_level=1)
+        part.load().save(stream, "PNG", compress_level=1)
         found = "image/png", stream.getvalue()
     kind, data = found
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _own_bytes(part: ImagePart) -> tuple[str, bytes] | None:
-    """Media type and bytes of an image that every server reads alike; None: it must be encoded again."""
+    """Media type and bytes of a whole image that every server reads alike; None: `ImagePart.load` must decide.
+
+    The image is decoded, so that a broken one fails here as it does with every other backend.
+    """
     from PIL import Image as PILImage
 
     if not isinstance(part.source, Path | bytes):
@@ -70,9 +72,13 @@ def _own_bytes(part: ImagePart) -> tuple[str, bytes] | None:
         data = part.source if isinstance(part.source, bytes) else part.source.read_bytes()
         with PILImage.open(io.BytesIO(data)) as image:
             kind = _SENT_AS_THEY_ARE.get(image.format or "")
-            return (kind, data) if kind and _is_plain(image) else None
+            if kind is None or image.width * image.height > MAX_IMAGE_PIXELS:
+                return None
+            image.load()
+            return (kind, data) if _is_plain(image) else None
     except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
-        raise GenerationError(f"image does not decode: {error}") from error
+        where = part.source if isinstance(part.source, Path) else "the image in memory"
+        raise GenerationError(f"image does not decode: {where}: {error}") from error
 
 
 def _is_plain(image: Image) -> bool:
@@ -81,5 +87,4 @@ def _is_plain(image: Image) -> bool:
         and "transparency" not in image.info
         and getattr(image, "n_frames", 1) == 1
         and image.getexif().get(_ORIENTATION, 1) == 1
-        and image.width * image.height <= MAX_IMAGE_PIXELS
     )
