@@ -12,11 +12,13 @@ import pytest
 from distilling import Scripted, good, prepared_and_sampled, sampled
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from judge_server import running
 from question_sets import png, question, question_set
 
 from specs_eval.chat import ImagePart
 from specs_eval.errors import ConfigError, TrainingError
 from specs_eval.tasks.formats.styles import FORMATS, THINK_ANSWER
+from specs_eval.tasks.judging import Judge, JudgeOptions
 from specs_eval.training.distill.contamination import find_contamination, normalized
 from specs_eval.training.distill.dataset import load_pairs
 from specs_eval.training.distill.pairs import clusters, without_duplicates
@@ -294,6 +296,23 @@ def test_settings_out_of_range_are_refused(changes: dict[str, Any], message: str
 def test_a_judge_for_consistency_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--judge"):
         make(tmp_path, consistency="judge")
+
+
+def test_a_judge_decides_on_consistency_and_its_silence_drops_the_response(tmp_path: Path) -> None:
+    with running() as server:
+        server.answer = lambda prompt: "No" if "try 0" in prompt else "Perhaps" if "try 1" in prompt else "Yes"
+        judge = Judge(JudgeOptions(server.url, "m", attempts=1), sleep=lambda seconds: None)
+        prepared, run = prepared_and_sampled(tmp_path / "runs", question_set(10))
+        wanted = DistillSettings(n_rollouts=4, consistency="judge", pairs_per_question=4)
+        made = distill(run, prepared, wanted, tmp_path / "pairs", judge=judge)
+    rollouts = made.summary["counts"]["rollouts"]
+    assert (rollouts["contradicts itself"], rollouts["consistency not judged"], rollouts["kept"]) == (10, 10, 20)
+    assert {row["chosen_rollout"] for row in rows_of(made.folder)["train"]} == {2, 3}
+
+
+def test_something_always_stays_to_train_on(tmp_path: Path) -> None:
+    _, counts = make(tmp_path, max_pairs=1, validation_share=0.9)
+    assert {split: sum(kinds.values()) for split, kinds in counts["pairs"].items()} == {"train": 1, "validation": 0}
 
 
 def test_at_most_so_many_pairs(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def test_the_gold_answer_is_right_in_every_spelling(asked: Question) -> None:
         (GOLDS[4], ["0.5", "1/2", "\\dfrac{1}{2}", "50/100"], ["1", "2", "1/3", "50%"]),
         (GOLDS[5], ["teal circle", "TEAL  CIRCLE!"], ["teal", "circle", "a red circle", " ", "circle teal"]),
         (question(7, kind="text", answer="x+1"), ["1+x", "$1 + x$", "\\boxed{x+1}"], ["x-1", "x", "1", "x+1.01"]),
+        (question(12, answer="2", decimals=0), ["2.3", "1.9"], ["2.6", "3"]),
         (question(8, kind="text", answer="2x"), ["x*2", "2 x"], ["2", "2y", "x^2"]),
         (question(9, kind="number", answer="2"), ["2", "x=2", "x = 2", "2cm", "2 apples"], ["2x", "2ab", "x", "2/x"]),
         (question(10, kind="text", answer="\\{1,2\\}"), ["{1, 2}"], ["{2,1}", "1"]),

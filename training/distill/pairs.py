@@ -101,12 +101,12 @@ def _polluted(drafts: Sequence[tuple[Candidate, Candidate]], settings: DistillSe
 
 
 def _held_out(questions: Sequence[Question], settings: DistillSettings) -> set[str]:
-    """Ids of the questions for validation: whole clusters, as many as fit into the share."""
+    """Ids of the questions for validation: whole clusters, as many as fit into the share; something stays to train on."""
     members: dict[str, list[str]] = {}
     root = clusters(questions)
     for question in questions:
         members.setdefault(root[question.question_id], []).append(question.question_id)
-    room, held_out = round(settings.validation_share * len(questions)), set[str]()
+    room, held_out = min(round(settings.validation_share * len(questions)), len(questions) - 1), set[str]()
     for cluster in sorted(members, key=lambda name: draw(settings.seed, "split", name)):
         if len(members[cluster]) <= room:
             room -= len(members[cluster])

@@ -14,6 +14,7 @@ import re
 from specs_eval.task import Score
 from specs_eval.tasks.answers.canonical import canonical
 from specs_eval.tasks.answers.choices import lone_letter, named_letter
+from specs_eval.tasks.answers.numbers import numbers_in
 from specs_eval.tasks.answers.reading import match_choice, read_number, readable
 from specs_eval.tasks.formats.styles import closing_brace
 from specs_eval.tasks.judge_questions import shortened
@@ -32,6 +33,8 @@ RELATIVE_TOLERANCE = 1e-6
 NO_ANSWER = "no answer"
 BOX = "\\boxed{"
 
+_STATED = ("number: stated", "number: bold", "number: after =")
+"""Rules that find the one number that is given as the answer; else "4 or 5" is no answer."""
 _EDGES = " \t\r\n.,;:!?\"'`*()[]{}"
 _PLAIN = re.compile(r"[+-]?(?:(?:\d{1,3}(?:,\d{3}){1,8}|\d{1,40})(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][+-]?\d{1,3})?")
 _PI = re.compile(r"\\pi(?![A-Za-z])|π")
@@ -100,6 +103,8 @@ def _number(question: Question, answer: str) -> Score:
         found = read_number(readable(answer))
         value = value_of(found.text) if found.answered and not found.guessed else None
         rule = f"number: {found.rule}"
+        if found.rule not in _STATED and len({number.text for number in numbers_in(answer)}) > 1:
+            return Score(0.0, None, "number: several", NO_ANSWER)
     if value is None:
         return Score(0.0, None, rule, NO_ANSWER)
     return Score(float(equals_gold(question, value)), f"{value:.12g}", rule)
@@ -110,8 +115,8 @@ def equals_gold(question: Question, value: float) -> bool:
     gold = value_of(question.answer)
     if gold is None or not math.isfinite(value):
         return False
-    decimals = question.decimals if question.decimals is not None else _decimals(question.answer)
-    if decimals and abs(value) < 1e15:
+    decimals = question.decimals if question.decimals is not None else _decimals(question.answer) or None
+    if decimals is not None and abs(value) < 1e15:
         return round(value, decimals) == round(gold, decimals)
     return abs(value - gold) <= RELATIVE_TOLERANCE * max(1.0, abs(gold))
 
