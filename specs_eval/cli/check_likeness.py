@@ -96,18 +96,26 @@ def request_for(
         chosen,
         seed=sampling.seed or 0,
         top_p=1.0 if sampling.top_p is None else sampling.top_p,
-        max_new_tokens=sampling.max_new_tokens,
+        max_new_tokens=token_budget(terms, tasks[terms.task]),
     )
     dtype = number_format if number_format in DTYPES else None
     return request, _engine_for(checkpoints, backend), replace(options, dtype=dtype)
 
 
+def token_budget(terms: Terms, task: Task) -> int | None:
+    """Tokens that the reference had; None where that is what the task asks for, so that tasks with their own go together."""
+    tokens = None if terms.reference is None else terms.reference.manifest.sampling.max_new_tokens
+    return None if tokens == task.max_new_tokens else tokens
+
+
 def _samples(same: Sequence[Terms], tasks: Mapping[str, Task]) -> tuple[int | None, dict[str, Sequence[str]] | None]:
-    """The first so many of each task, or which ones."""
-    n = same[0].n_samples
+    """All of each task, the first so many, or which ones."""
+    if all(one.asked is None for one in same):
+        return None, None
     every = {one.task: [sample.sample_id for sample in tasks[one.task].samples()] for one in same}
-    if all(one.asked is None or set(one.asked) == set(every[one.task][:n]) for one in same):
-        return n, None
+    sizes = {one.n_samples for one in same}
+    if len(sizes) == 1 and all(set(one.asked or ()) == set(every[one.task][: one.n_samples]) for one in same):
+        return sizes.pop(), None
     return None, {one.task: every[one.task] if one.asked is None else one.asked for one in same}
 
 

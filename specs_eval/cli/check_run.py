@@ -12,13 +12,14 @@ from specs_eval.analysis.stored.sides import Side
 from specs_eval.baselines import load_pins
 from specs_eval.checkpoints import Checkpoint, Resolution
 from specs_eval.cli.check_contenders import Contender, checkpoint_of, find_contender, of_weights, runs_in
-from specs_eval.cli.check_likeness import load_task, request_for
+from specs_eval.cli.check_likeness import load_task, request_for, token_budget
 from specs_eval.cli.check_missing import Defaults, Owed, Terms, best_run, missing, needed_tasks, terms_of
 from specs_eval.cli.check_run_options import Running
 from specs_eval.errors import ComparisonError, GenerationError
 from specs_eval.fingerprint import Fingerprinter
 from specs_eval.policy import Policy
 from specs_eval.store import MARKER, RunStore, StoredRun
+from specs_eval.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ def evaluate_owed(owed: Sequence[Owed], store_path: Path, running: Running) -> N
     together: dict[tuple[Terms, ...], dict[str, Checkpoint]] = {}
     for role, checkpoint in checkpoints.items():
         mine = [one.terms for one in owed if one.contender.role == role]
-        for same in _on_same_terms(mine):
+        for same in _on_same_terms(mine, tasks):
             together.setdefault(same, {})[checkpoint.fingerprint] = checkpoint
     problems: list[str] = []
     for same, who in together.items():
@@ -136,13 +137,16 @@ def evaluate_owed(owed: Sequence[Owed], store_path: Path, running: Running) -> N
         raise GenerationError("not evaluated, so nothing is judged: " + "; ".join(problems))
 
 
-def _on_same_terms(terms: Sequence[Terms]) -> list[tuple[Terms, ...]]:
-    """Tasks that one request of the runner can ask together."""
+def _on_same_terms(terms: Sequence[Terms], tasks: Mapping[str, Task]) -> list[tuple[Terms, ...]]:
+    """Tasks that one request of the runner can ask together, however many samples each has: the model is loaded once."""
     groups: dict[object, list[Terms]] = {}
     for one in terms:
-        manifest = None if one.reference is None else one.reference.manifest
-        how = None if manifest is None else (manifest.sampling, manifest.backend)
-        groups.setdefault((one.n_rollouts, one.n_samples, one.temperature, how), []).append(one)
+        how: object = (one.n_samples, one.temperature)
+        if one.reference is not None:
+            manifest = one.reference.manifest
+            drawn = manifest.sampling.model_dump_json(exclude={"stop", "max_new_tokens"})
+            how = (drawn, manifest.backend, token_budget(one, tasks[one.task]))
+        groups.setdefault((one.n_rollouts, how), []).append(one)
     return [tuple(group) for group in groups.values()]
 
 

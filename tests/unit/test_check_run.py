@@ -229,6 +229,22 @@ def test_a_baseline_that_answered_other_samples_than_the_first(engine: Engine) -
     assert {run.manifest.n_samples for (_, name), run in stored().items() if name == task.name} == {60, 70}
 
 
+def test_tasks_of_different_sizes_go_through_one_engine(engine: Engine) -> None:
+    evaluate("base", limit=12)
+    evaluate("base", tasks="formats_ood", limit=30)
+    evaluate("base", tasks="easyvqa", limit=20)
+    engine.options.clear()
+    engine.loaded.clear()
+    policy = LENIENT + SCORE + ACCURACY + SCORE.replace("formats_id", "easyvqa").replace("score", "answers", 1)
+    assert check(policy).exit_code == 0
+    assert len(engine.options) == 1
+    assert engine.loaded.count("dpo/checkpoint-600") == 1
+    sizes = {task: run.manifest.n_samples for (name, task), run in stored().items() if name == "dpo/checkpoint-600"}
+    assert sizes == {"easyvqa_formats_id": 12, "easyvqa_formats_ood": 30, "easyvqa": 20}
+    tokens = {task: run.manifest.sampling.max_new_tokens for (_, task), run in stored().items()}
+    assert tokens["easyvqa"] < tokens["easyvqa_formats_id"], "each task keeps its own budget"
+
+
 def test_an_engine_that_answers_in_another_way_than_it_did_is_told(engine: Engine) -> None:
     evaluate()
     engine.numerics = "fake/bfloat16-2"
