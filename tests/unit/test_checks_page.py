@@ -10,6 +10,7 @@ import pytest
 
 from specs_eval.analysis.checks.measures import COMPUTED
 from specs_eval.cli.check import check
+from specs_eval.cli.plan import plan
 from specs_eval.policy import Gate, Policy, load_policy
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -44,8 +45,9 @@ def test_every_metric_is_named(metric: str) -> None:
     assert f"`{metric}`" in PAGE
 
 
-def test_every_option_is_named() -> None:
-    options = {name for one in check.params if isinstance(one, click.Option) for name in one.opts if name[:2] == "--"}
+@pytest.mark.parametrize("command", [check, plan], ids=["check", "plan"])
+def test_every_option_is_named(command: click.Command) -> None:
+    options = {name for one in command.params if isinstance(one, click.Option) for name in one.opts if name[:2] == "--"}
     options -= {"--help"}
     missing = sorted(name for name in options if not re.search(rf"{name}(?![\w-])", PAGE))
     assert not missing
