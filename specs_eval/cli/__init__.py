@@ -15,6 +15,7 @@ from specs_eval.errors import SpecsEvalError
 
 COMMANDS = {
     "run": ("specs_eval.cli.run:run", "Evaluate checkpoints on tasks into a run store."),
+    "watch": ("specs_eval.cli.watch:watch", "Evaluate each new checkpoint of a training that is still running."),
     "results": ("specs_eval.cli.results:results", "Show stored runs: scores, missing answers, tables by category."),
     "gf": ("specs_eval.cli.gf:gf", "Generalization Factor of checkpoints: ID against OOD."),
     "explore": ("specs_eval.cli.explore:explore", "Exploration: pass@k, unsolvable share, branching, entropy."),
