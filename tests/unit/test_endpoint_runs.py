@@ -61,6 +61,7 @@ def test_a_run_by_name_is_stored_as_every_other(server: EndpointServer, tmp_path
     manifest = only_run(tmp_path / "runs").manifest
     assert manifest.backend == "openai/served" and manifest.checkpoint.fingerprint.startswith("served:")
     assert len(server.questions) == 40 and "41 requests" in result.stderr and "cost" in result.stderr
+    assert result.stderr.count("no token statistics") == 1
     again = invoke(*command(server, tmp_path / "runs"))
     assert again.exit_code == 0 and "all 160 rollouts are in the store" in again.stderr
     assert len(server.questions) == 40 and "requests" not in again.stderr

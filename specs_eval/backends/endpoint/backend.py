@@ -77,8 +77,6 @@ class EndpointBackend:
             )
         self._asker = Asker(self.client, name, dialect, reply.model)
         self._chosen_for = checkpoint.fingerprint
-        if not dialect.top_logprobs:
-            logger.info("no log-probabilities: entropy and nucleus size stay empty")
 
     def _check_chosen(self, checkpoint: Checkpoint) -> None:
         """One name given for several folders would pass one model off as all of them."""
@@ -187,7 +185,14 @@ class EndpointBackend:
     def usage_line(self) -> str | None:
         """What asking cost, for people; None: nothing was asked."""
         usage = self.client.usage
-        return usage.line(self.settings.price) if usage.n_requests else None
+        if not usage.n_requests:
+            return None
+        bare = (
+            ""
+            if self.settings.top_logprobs
+            else "; no token statistics: none asked for (--backend-arg top_logprobs=20)"
+        )
+        return usage.line(self.settings.price) + bare
 
     def close(self) -> None:
         """Send nothing any more."""
