@@ -61,7 +61,7 @@ def _part(place: int, pair: Pair, look: Look) -> Section:
         figures.append(final_figure(f"gf-{place}-final", pair.final, look))
     lead = f"{pair.explanation} {pair.provenance}".strip()
     more = (_difference_table(pair),) if pair.differences else ()
-    return Section(f"gf-{place}", title, lead, tuple(figures), (_table(pair),), more, pair.notes)
+    return Section(f"gf-{place}", title, lead, tuple(figures), (_table(pair, look.base),), more, pair.notes)
 
 
 def _panel(place: int, pair: Pair, quantity: str, look: Look) -> Figure:
@@ -88,11 +88,11 @@ def _panel_estimate(point: GeneralizationPoint, quantity: str) -> Estimate:
     return {"id": point.id, "ood": point.ood}.get(quantity) or gf_estimate(point)
 
 
-def _table(pair: Pair) -> Table:
+def _table(pair: Pair, base: str | None) -> Table:
     gains = () if pair.gain == "score" else ("Gain ID", "Gain OOD")
     headings = ("Checkpoint", "ID %", "OOD %", *gains, "GF", "n ID / OOD", "Unscored")
     rows = tuple(
-        _row(series.series, point, bool(gains))
+        _row(series.series, point, bool(gains), base)
         for number, series in enumerate(pair.series)
         for point in series.points
         if not (point.is_base and number)
@@ -131,12 +131,12 @@ def _beta(pair: Pair) -> str:
     return f"{pair.series[0].beta:g}" if pair.series else ""
 
 
-def _row(series: str, point: GeneralizationPoint, gains: bool) -> tuple[Cell, ...]:
+def _row(series: str, point: GeneralizationPoint, gains: bool, base: str | None) -> tuple[Cell, ...]:
     gain_cells = (Cell(_signed(point.id_gain)), Cell(_signed(point.ood_gain))) if gains else ()
     return (
         Cell(
             f"{point.checkpoint} (base)" if point.is_base else checkpoint_label(point.checkpoint, series, point.step),
-            method="" if point.is_base else series,
+            method=base or "" if point.is_base else series,
         ),
         estimate_cell(point.id, "id"),
         estimate_cell(point.ood, "ood"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from specs_eval.analysis.report.content import Measurement
 from specs_eval.analysis.report.curves import Trace, base_layout
 from specs_eval.analysis.report.document import Cell, Figure, KeyItem, Table
 from specs_eval.analysis.report.embedding import figure_text
-from specs_eval.analysis.report.palette import STATE_COLOURS
+from specs_eval.analysis.report.palette import FREE_COLOUR, STUCK_COLOUR
 from specs_eval.analysis.report.wording import estimate_cell, number
 from specs_eval.analysis.stuckness import Transition
 
@@ -17,18 +18,33 @@ _SCALE = [[0.0, "#f7fbff"], [0.25, "#c6dbef"], [0.5, "#6baed6"], [0.75, "#2171b5
 _MAX_NUMBERS = 400
 """Cells up to which the number stands in each."""
 
-_FATES: tuple[tuple[str, str, int, str], ...] = (
-    ("stuck_same", "stuck in the same answer", 1, "bad"),
-    ("stuck_other", "stuck in another answer", 1, "warm"),
-    ("newly_stuck", "newly stuck", 1, "open"),
-    ("unstuck_solved", "free: solved", -1, "good"),
-    ("unstuck_other", "free: not solved", -1, ""),
+
+@dataclass(frozen=True, slots=True)
+class _Fate:
+    """What can become of a sample between two checkpoints, and how its bar looks."""
+
+    field: str
+    """Of a transition."""
+    words: str
+    pattern: str
+    """In plotly's names; empty: filled."""
+    stuck: bool
+    """Drawn above the line; else below it."""
+
+    @property
+    def colour(self) -> str:
+        return STUCK_COLOUR if self.stuck else FREE_COLOUR
+
+
+_FATES = (
+    _Fate("stuck_same", "stuck in the same answer", "", stuck=True),
+    _Fate("stuck_other", "stuck in another answer", "/", stuck=True),
+    _Fate("newly_stuck", "newly stuck", ".", stuck=True),
+    _Fate("unstuck_solved", "free: solved", "", stuck=False),
+    _Fate("unstuck_other", "free: not solved", "\\", stuck=False),
 )
-"""Field of a transition, what it means, above or below the line, colour."""
-_PATTERNS = {"stuck_same": "", "stuck_other": "/", "newly_stuck": ".", "unstuck_solved": "", "unstuck_other": "\\"}
 
-
-FATE_KEY = tuple(KeyItem(words, STATE_COLOURS[tone], _PATTERNS[field]) for field, words, _, tone in _FATES)
+FATE_KEY = tuple(KeyItem(fate.words, fate.colour, fate.pattern) for fate in _FATES)
 """The legend of `flow_figure`."""
 
 
@@ -79,37 +95,51 @@ def flow_figure(name: str, title: str, transitions: Sequence[Transition]) -> Fig
     """What became of stuck samples from checkpoint to checkpoint: stuck now above the line, free again below it."""
     steps = [one.after if one.after_step is None else f"{one.after_step:,}" for one in transitions]
     traces: list[Trace] = []
-    for field, words, sign, tone in _FATES:
-        counts = [getattr(one, field) for one in transitions]
+    for fate in _FATES:
+        counts = [getattr(one, fate.field) for one in transitions]
         traces.append(
             {
                 "type": "bar",
-                "name": words,
+                "name": fate.words,
                 "x": [figure_text(step) for step in steps],
-                "y": [sign * count for count in counts],
+                "y": counts if fate.stuck else [-count for count in counts],
                 "customdata": counts,
-                "marker": {"color": STATE_COLOURS[tone], "pattern": {"shape": _PATTERNS[field], "solidity": 0.25}},
-                "hovertemplate": f"step %{{x}}<br>{words}: %{{customdata}}<extra></extra>",
+                "marker": {"color": fate.colour, "pattern": {"shape": fate.pattern, "solidity": 0.25}},
+                "hovertemplate": f"step %{{x}}<br>{fate.words}: %{{customdata}}<extra></extra>",
             }
         )
+    highest, lowest = max(map(_stuck_now, transitions), default=0), max(map(_free_now, transitions), default=0)
     layout = base_layout() | {"barmode": "relative", "bargap": 0.35}
     layout["xaxis"] |= {"type": "category", "title": {"text": "step", "standoff": 4}}
     layout["yaxis"] |= {"title": {"text": "samples", "standoff": 6}, "zeroline": True, "zerolinecolor": "#888888"}
+    layout["yaxis"] |= _count_ticks(-lowest, highest)
     said = [f"{one.after}: {_stuck_now(one)} stuck" for one in transitions]
     return Figure(name, title, f"{title}: {'; '.join(said)}.", tuple(traces), layout, _flow_table(title, transitions))
+
+
+def _count_ticks(lowest: int, highest: int) -> dict[str, list[int] | list[str]]:
+    """Ticks of an axis that counts both ways from 0: whole numbers, without a sign, at most seven of them."""
+    span = max(highest - lowest, 1)
+    step = next(size * 10**power for power in range(12) for size in (1, 2, 5) if span <= 6 * size * 10**power)
+    values = list(range(-(-lowest // step) * step, highest + 1, step))
+    return {"tickvals": values, "ticktext": [f"{abs(value):,}" for value in values]}
 
 
 def _stuck_now(one: Transition) -> int:
     return one.stuck_same + one.stuck_other + one.newly_stuck
 
 
+def _free_now(one: Transition) -> int:
+    return one.unstuck_solved + one.unstuck_other
+
+
 def _flow_table(title: str, transitions: Sequence[Transition]) -> Table:
-    headings = ("From", "To", *(words.capitalize() for _, words, _, _ in _FATES), "Never stuck", "Persistence %", "n")
+    headings = ("From", "To", *(fate.words.capitalize() for fate in _FATES), "Never stuck", "Persistence %", "n")
     rows = tuple(
         (
             Cell(one.before),
             Cell(one.after),
-            *(Cell(f"{getattr(one, field):,}") for field, _, _, _ in _FATES),
+            *(Cell(f"{getattr(one, fate.field):,}") for fate in _FATES),
             Cell(f"{one.never:,}"),
             estimate_cell(one.persistence, "persistence"),
             Cell(f"{one.persistence.n_samples:,}"),

@@ -14,8 +14,9 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
-STATE_COLOURS = {"good": "#009E73", "bad": "#D55E00", "warm": "#CC79A7", "open": "#E69F00", "": "#999999"}
-"""Of what becomes of samples; patterns and texts say the same."""
+STUCK_COLOUR, FREE_COLOUR = "#9333EA", "#9A9A45"
+"""Of samples that are stuck and of those that got free; patterns say how. Neither is near the colour of a method, also under
+colour deficiencies: a bar must not look as if it belonged to one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ _DEFAULT_OUTPUT = {
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Benchmark data, for thumbnails of its images.")
 @click.option("--images/--no-images", default=True, show_default=True, help="Thumbnails in the sample browser.")
 @click.option(
-    "--max-mb", type=float, default=8.0, show_default=True, help="Size of the page, plotly.js (1.9) included."
+    "--max-mb", type=float, default=8.0, show_default=True, help="Size of the page, plotly.js (2.0) included."
 )
 @click.option("--bootstrap", type=int, default=2000, show_default=True, metavar="N", help="Draws of the bootstrap.")
 @click.option("--level", type=float, default=0.95, show_default=True, help="Coverage of the intervals.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import importlib.util
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -25,7 +26,9 @@ from specs_eval.analysis.report.samples import BrowserRollout, BrowserSample, Ca
 from specs_eval.analysis.report.sections import document
 from specs_eval.analysis.report.tidy import COLUMNS
 from specs_eval.analysis.resampling import Resampling
+from specs_eval.analysis.statistics import undefined
 from specs_eval.analysis.stored.selection import CheckpointKey
+from specs_eval.analysis.stuckness import Transition
 from specs_eval.cli import main
 from specs_eval.cli.chosen_runs import Choice
 from specs_eval.cli.report_answer import Answer, Question, answer_report
@@ -441,6 +444,61 @@ def test_texts_and_curves_stand_out_on_light_and_dark(answer: Answer) -> None:
             assert contrast(colours[name], colours["paper"]) >= 4.5, (name, colours)
         for style in list(styles(["base", *"abcd"], "base").values()):
             assert contrast(style.colour, colours["paper"]) >= 2.8, style
+
+
+DEFICIENCIES = {
+    "none": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "deuteranopia": ((0.367, 0.861, -0.228), (0.280, 0.673, 0.047), (-0.012, 0.043, 0.969)),
+    "protanopia": ((0.152, 1.053, -0.205), (0.115, 0.786, 0.099), (-0.004, -0.048, 1.052)),
+    "tritanopia": ((1.256, -0.077, -0.179), (-0.078, 0.931, 0.148), (0.005, 0.691, 0.304)),
+}
+"""How linear RGB is seen, after Machado, Oliveira and Fernandes 2009, severity 1."""
+
+
+def seen(colour: str, deficiency: str) -> np.ndarray:
+    """A colour in CIELAB as somebody sees it."""
+    srgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(np.array(DEFICIENCIES[deficiency]) @ linear, 0, 1)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = to_xyz @ linear / np.array([0.9505, 1, 1.089])
+    root = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * root[1] - 16, 500 * (root[0] - root[1]), 200 * (root[1] - root[2])])
+
+
+def test_bars_of_stuck_samples_have_no_colour_of_a_method() -> None:
+    from specs_eval.analysis.report.palette import FREE_COLOUR, STUCK_COLOUR, styles
+
+    methods = {style.colour for style in styles(["base", *"abcdef"], "base").values()}
+    assert len(methods) == 7
+    for deficiency in DEFICIENCIES:
+        pairs = [(STUCK_COLOUR, FREE_COLOUR), *itertools.product((STUCK_COLOUR, FREE_COLOUR), methods)]
+        for one, other in pairs:
+            assert np.linalg.norm(seen(one, deficiency) - seen(other, deficiency)) > 14, (deficiency, one, other)
+    for colour, paper in itertools.product((STUCK_COLOUR, FREE_COLOUR), ("#ffffff", "#16181a")):
+        assert contrast(colour, paper) >= 2.8
+
+
+def test_bars_of_stuck_samples_count_in_whole_numbers_without_a_sign() -> None:
+    from specs_eval.analysis.report.maps import flow_figure
+
+    def flow(same: int, solved: int) -> dict[str, Any]:
+        one = Transition("a", "b", 1, 2, same, 0, solved, 0, 0, 5, 0, undefined("not asked"))
+        axis = flow_figure("flow", "flow", [one]).layout["yaxis"]
+        return dict(zip(axis["tickvals"], axis["ticktext"], strict=True))
+
+    assert flow(1, 0) == {0: "0", 1: "1"}
+    assert flow(0, 0) == {0: "0"}
+    assert flow(4, 2) == {-2: "2", -1: "1", 0: "0", 1: "1", 2: "2", 3: "3", 4: "4"}
+    assert flow(2_500, 700) == {-0: "0", 1_000: "1,000", 2_000: "2,000"}
+    assert all(2 <= len(flow(same, solved)) <= 8 for same in (3, 17, 999, 10**6) for solved in (0, 5, 10**5))
+
+
+def test_rows_of_the_base_carry_its_mark(answer: Answer) -> None:
+    section = next(one for one in document(answer.content).sections if one.anchor == "gf").parts[0]
+    first, *others = (row[0] for row in section.tables[0].rows)
+    assert first.text.endswith("(base)") and first.method == answer.content.base_series
+    assert {one.method for one in others} == set(answer.content.methods) - {answer.content.base_series}
 
 
 def test_the_table_in_batches_is_the_table(tmp_path: Path) -> None:

@@ -48,6 +48,9 @@ globalThis.unpack = async (packed) => {
     canvas.dataset.drawn = "yes";
     const figure = figures[canvas.dataset.figure];
     if (touch) figure.layout.dragmode = false;
+    // In narrow columns the numbers of a heat map would run into each other; the table below has them.
+    figure.data.filter((trace) => trace.type === "heatmap" && canvas.clientWidth < 32 * trace.x.length)
+      .forEach((trace) => { trace.texttemplate = ""; });
     canvas.style.minHeight = `${figure.layout.height}px`;
     Plotly.newPlot(canvas, figure.data, figure.layout, config);
     hidden.forEach((method) => show(canvas, method, false));
