@@ -2,6 +2,7 @@
 
 In an output folder::
 
+    recipe.yaml         what runs, with everything that the command line said
     train.json          where the run stands (`specs_eval.training.state`)
     runs/               the run store of all evaluations
     zero/ sft/ dpo/ ... a series of checkpoints each
@@ -33,6 +34,7 @@ from specs_eval.training.measuring import Harness, evaluation_tasks
 from specs_eval.training.models import find_model, on_cpu
 from specs_eval.training.ranks import is_first, on_first, start_processes, wait_for_all
 from specs_eval.training.recipe_checks import check_recipe
+from specs_eval.training.recipe_file import save_recipe
 from specs_eval.training.redoing import set_aside
 from specs_eval.training.stages import StageRunner
 from specs_eval.training.state import (
@@ -131,6 +133,7 @@ class _Pipeline:
         if redo_from is not None:
             set_aside(self.recipe, state, redo_from, self.talk)
         check_unchanged(self.recipe, state)
+        save_recipe(self.recipe)
         return state
 
     def _base(self) -> Checkpoint:

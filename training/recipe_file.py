@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from specs_eval.errors import ConfigError
+from specs_eval.files import write_text_atomic
 from specs_eval.training.config import Recipe
 
 Location = tuple[int | str, ...]
@@ -60,6 +61,16 @@ def load_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
         return Recipe.model_validate({**facts, **(changes or {})})
     except ValidationError as error:
         raise ConfigError(complaint(path, lines, error)) from error
+
+
+def save_recipe(recipe: Recipe) -> None:
+    """Keep the recipe in its output folder; the file can be run as it is.
+
+    Raises:
+        StoreError: the disk refuses.
+    """
+    facts = recipe.model_dump(mode="json", exclude_none=True)
+    write_text_atomic(recipe.output / "recipe.yaml", yaml.safe_dump(facts, sort_keys=False))
 
 
 def parse(text: str, path: Path) -> tuple[dict[str, Any], dict[Location, int]]:

@@ -1,0 +1,347 @@
+"""The order of a training run: stages, evaluations, gates, hand-on, interruption; trainers and engine are fakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import FakeBackend, FakeTask, ListObserver, write_checkpoint
+
+from specs_eval.checkpoints import Checkpoint
+from specs_eval.errors import ConfigError, StoreError, TrainingError
+from specs_eval.store import RunStore
+from specs_eval.training import measuring, pipeline, stages
+from specs_eval.training.arguments import Series, save_every
+from specs_eval.training.checkpoints import checkpoint_folder, saved_steps
+from specs_eval.training.config import Recipe
+from specs_eval.training.pipeline import Outcome
+from specs_eval.training.recipe_file import load_recipe
+from specs_eval.training.state import load_state
+
+N = 60
+
+
+class Engine(FakeBackend):
+    """Right with a chance that a table gives for each checkpoint."""
+
+    def __init__(self, chances: dict[str, float]) -> None:
+        super().__init__()
+        self.chances = chances
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        super().load(checkpoint)
+        self.chance = self.chances.get(checkpoint.name, 0.5)
+
+
+class Trainer:
+    """Writes checkpoints that look whole, and tells the stage."""
+
+    def __init__(self, stage: stages.StageRunner, series: Series, folder: Path, world: World) -> None:
+        self.stage, self.series, self.folder, self.world = stage, series, folder, world
+
+    def train(self, resume_from_checkpoint: str | None = None) -> None:
+        settings = self.stage.recipe.trained(self.stage.stage)
+        first = 0 if resume_from_checkpoint is None else int(resume_from_checkpoint.rpartition("-")[2])
+        for step in range(first + 1, settings.steps + 1):
+            self.world.trained.append(f"{self.series.name} {step}")
+            if step % save_every(self.stage.recipe, self.stage.stage) == 0 or step == settings.steps:
+                self._save(step)
+                if self.stage._saved(self.series, step):
+                    return
+            if self.world.dies_at == f"{self.series.name} {step}":
+                raise KeyboardInterrupt
+
+    def _save(self, step: int) -> None:
+        folder = checkpoint_folder(self.folder, step)
+        weights = f"{self.series.name} {step} {self.world.generation}".encode().ljust(64)
+        write_checkpoint(folder, weights)
+        (folder / "optimizer.pt").write_text("state")
+        (folder / "trainer_state.json").write_text(json.dumps({"log_history": []}))
+        if self.world.dies_after_saving == f"{self.series.name} {step}":
+            raise KeyboardInterrupt
+
+
+class World:
+    """All that surrounds a pipeline."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.chances: dict[str, float] = {}
+        self.trained: list[str] = []
+        self.said: list[str] = []
+        self.dies_at = self.dies_after_saving = ""
+        self.generation = 0
+        self.backend = Engine(self.chances)
+
+    def recipe(self, **more: Any) -> Recipe:
+        facts: dict[str, Any] = {
+            "output": str(self.output),
+            "model": {"path": "tiny", "device": "cpu"},
+            "questions": {"source": "easyvqa"},
+            "stages": {
+                "zero": {"steps": 4, "batch": 2, "updates_per_generation": 1},
+                "cold_start": {"steps": 4, "batch": 2, "methods": ["sft", "dpo"], "data": "somewhere"},
+                "rl": {"steps": 2, "batch": 2, "updates_per_generation": 1},
+            },
+            "evaluation": {"id": "one", "ood": "two", "every": 2, "gain": "score", "rollouts": 2},
+        }
+        return Recipe.model_validate(facts | more)
+
+    def run(self, recipe: Recipe | None = None, redo_from: Any = None) -> Outcome:
+        observer = ListObserver()
+        return pipeline.train(recipe or self.recipe(), observer=observer, talk=self.said.append, redo_from=redo_from)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World(tmp_path / "out")
+    monkeypatch.setattr(measuring, "create_backend", lambda name, options: world.backend)
+    monkeypatch.setattr(measuring, "get_task", lambda name, *rest, **more: FakeTask(N, name))
+    monkeypatch.setattr(
+        stages.StageRunner, "_trainer", lambda self, series, folder: Trainer(self, series, folder, world)
+    )
+    return world
+
+
+ALL = ["zero 1", "zero 2", "zero 3", "zero 4"] + [f"{name} {step}" for name in ("sft", "dpo") for step in (1, 2, 3, 4)]
+
+
+def test_stages_run_in_order_and_the_best_checkpoint_by_gf_is_handed_on(world: World) -> None:
+    world.chances.update({"sft/checkpoint-4": 0.7, "dpo/checkpoint-2": 0.95, "zero/checkpoint-2": 0.9})
+    outcome = world.run()
+    assert world.trained == [*ALL, "rl 1", "rl 2"]
+    found = outcome.state.stages
+    assert found["zero"].handed is not None and found["zero"].handed.name == "zero/checkpoint-2"
+    assert found["cold_start"].handed is not None and found["cold_start"].handed.name == "dpo/checkpoint-2"
+    cold_start, rl = found["cold_start"].start, found["rl"].start
+    assert cold_start is not None and cold_start.name == "base"
+    assert rl is not None and rl.name == "dpo/checkpoint-2"
+    assert rl.folder == str(world.output / "dpo" / "checkpoint-2")
+    assert outcome.closed is None and outcome.best is not None and outcome.best.name.startswith("rl/")
+    names = {run.manifest.checkpoint.name for run in RunStore.open(world.output / "runs").runs()}
+    series = {f"{name}/checkpoint-{step}" for name in ("zero", "sft", "dpo") for step in (2, 4)}
+    assert names == {"base", "rl/checkpoint-2"} | series
+
+
+def test_a_finished_run_has_nothing_left_to_do(world: World) -> None:
+    world.run()
+    world.trained.clear()
+    n_calls = len(world.backend.calls)
+    outcome = world.run()
+    assert not world.trained and len(world.backend.calls) == n_calls
+    assert outcome.best is not None and [line for line in world.said if "done before" in line]
+
+
+@pytest.mark.parametrize("where", ["zero 1", "zero 3", "sft 2", "dpo 1", "rl 2"])
+def test_interrupted_between_saves_it_goes_on_from_the_last_checkpoint(world: World, where: str) -> None:
+    world.dies_at = where
+    with pytest.raises(KeyboardInterrupt):
+        world.run()
+    world.dies_at = ""
+    before = list(world.trained)
+    outcome = world.run()
+    again = world.trained[len(before) :]
+    name, _, step = where.partition(" ")
+    # Only what was trained since the last checkpoint is trained again.
+    assert again[:1] == [f"{name} {int(step) - int(step) % 2 + 1}"] or step in ("2", "4")
+    assert set(world.trained) == {*ALL, "rl 1", "rl 2"}
+    assert [one.step for one in outcome.state.stages["zero"].series["zero"].evaluated] == [2, 4]
+
+
+def test_killed_while_evaluating_the_checkpoint_is_evaluated_first_and_only_once(world: World) -> None:
+    world.dies_after_saving = "dpo 2"
+    with pytest.raises(KeyboardInterrupt):
+        world.run()
+    state = load_state(world.output)
+    assert "dpo" not in state.stages["cold_start"].series
+    world.dies_after_saving = ""
+    before = len(world.trained)
+    outcome = world.run()
+    assert world.trained[before:][0] == "dpo 3"
+    assert [one.step for one in outcome.state.stages["cold_start"].series["dpo"].evaluated] == [2, 4]
+
+
+def test_killed_in_an_evaluation_nothing_is_asked_twice(world: World) -> None:
+    world.backend.die_after = 2 * N + 7  # inside the evaluation of zero/checkpoint-2, the base being done
+    with pytest.raises(KeyboardInterrupt):
+        world.run()
+    done = len(world.backend.calls)
+    world.backend.die_after = None
+    world.run()
+    n_checkpoints = 1 + 2 + 4 + 1
+    # Whole blocks of 4 are computed again; nothing else.
+    assert n_checkpoints * 2 * N <= len(world.backend.calls) <= n_checkpoints * 2 * N + 4
+    assert done == 2 * N + 7
+
+
+def gates(**more: Any) -> dict[str, Any]:
+    return {"gates": [{"metric": "score", "task": "one", "max_drop": 0.05, **more}]}
+
+
+def test_a_gate_that_stops_ends_the_series_early_and_the_best_goes_on(world: World) -> None:
+    world.chances.update({"base": 0.9, "zero/checkpoint-2": 0.2, "sft/checkpoint-2": 0.9, "sft/checkpoint-4": 0.9})
+    outcome = world.run(world.recipe(**gates(then="stop", stages=["zero"])))
+    assert "zero 3" not in world.trained and "sft 1" in world.trained
+    series = outcome.state.stages["zero"].series["zero"]
+    assert (
+        series.stopped is not None and "step 2" in series.stopped and "may drop by at most 5 points" in series.stopped
+    )
+    handed = outcome.state.stages["zero"].handed
+    assert handed is not None and handed.name == "zero/checkpoint-2" and outcome.closed is None
+
+
+def test_a_gate_that_fails_ends_training_and_stays_closed(world: World) -> None:
+    world.chances.update({"base": 0.9, "zero/checkpoint-2": 0.9, "zero/checkpoint-4": 0.9, "sft/checkpoint-2": 0.2})
+    recipe = world.recipe(**gates(then="fail"))
+    outcome = world.run(recipe)
+    assert outcome.closed == "cold_start" and world.trained[-1] == "sft 2"
+    assert "may drop" in outcome.state.stages["cold_start"].note
+    assert outcome.best is not None and outcome.best.name.startswith("zero/")
+    n = len(world.trained)
+    assert world.run(recipe).closed == "cold_start" and len(world.trained) == n
+
+
+def test_a_gate_at_the_end_does_not_look_inside(world: World) -> None:
+    world.chances.update({"base": 0.9, "zero/checkpoint-2": 0.2, "zero/checkpoint-4": 0.9})
+    recipe = world.recipe(**gates(then="fail", stages=["zero"], inside=False))
+    assert world.run(recipe).closed is None
+
+
+def test_a_gate_against_the_start_is_about_what_the_stage_started_from(world: World) -> None:
+    world.chances.update({"base": 0.2, "sft/checkpoint-2": 0.95, "rl/checkpoint-2": 0.5})
+    recipe = world.recipe(**gates(then="fail", against="start", stages=["rl"]))
+    assert world.run(recipe).closed == "rl"
+    world.output = world.output.parent / "other"
+    assert world.run(world.recipe(**gates(then="fail", against="base", stages=["rl"]))).closed is None
+
+
+def test_a_gate_along_the_series_stops_when_it_fell_for_good(world: World) -> None:
+    world.chances.update({f"zero/checkpoint-{step}": 0.95 if step < 5 else 0.1 for step in range(1, 11)})
+    rl = {"steps": 10, "batch": 2, "updates_per_generation": 1, "evaluate_every": 1}
+    recipe = world.recipe(stages={"zero": rl}, **gates(then="stop", against="series"))
+    series = world.run(recipe).state.stages["zero"].series["zero"]
+    assert series.stopped is not None and "fell after step 4" in series.stopped
+    assert 5 <= series.evaluated[-1].step < 10
+
+
+def test_undecided_gates_wait_inside_and_count_at_the_end_as_the_recipe_says(world: World) -> None:
+    # The base's own level: 60 samples cannot show that a drop of 1 point is kept.
+    one = gates(then="fail", stages=["zero"], max_drop=0.01)
+    assert world.run(world.recipe(**one)).closed is None
+    world.output = world.output.parent / "strict"
+    outcome = world.run(world.recipe(**one, undecided="fail"))
+    assert outcome.closed == "zero"
+    assert [found.action for found in outcome.state.stages["zero"].series["zero"].evaluated] == ["go on", "fail"]
+
+
+def test_looking_often_does_not_close_gates_by_chance(world: World) -> None:
+    # Same chance everywhere: with beta spent over all looks, a gate on "no drop at all" must stay open.
+    closed = 0
+    for seed in range(5):
+        world.output = world.output.parent / f"seed{seed}"
+        rl = {"steps": 6, "batch": 2, "updates_per_generation": 1, "evaluate_every": 1}
+        evaluation = {"id": "one", "ood": "two", "gain": "score", "seed": seed}
+        recipe = world.recipe(stages={"zero": rl}, evaluation=evaluation, **gates(then="fail", max_drop=0.0))
+        closed += world.run(recipe).closed is not None
+    assert closed <= 1
+
+
+def test_from_runs_a_stage_again_and_sets_what_was_there_aside(world: World) -> None:
+    world.run()
+    world.trained.clear()
+    world.generation = 1
+    outcome = world.run(redo_from="cold_start")
+    assert world.trained[0] == "sft 1" and "zero 1" not in world.trained and "rl 2" in world.trained
+    aside = world.output / "set_aside" / "1"
+    assert saved_steps(aside / "sft") == [2, 4] and saved_steps(world.output / "sft") == [2, 4]
+    assert (aside / "rl").is_dir() and not (aside / "zero").exists()
+    # One run a task and checkpoint is left in the store: the series compare.
+    runs = [run.manifest.checkpoint.name for run in RunStore.open(world.output / "runs").runs()]
+    assert len(runs) == len(set(runs)) * 2
+    assert outcome.closed is None
+
+
+def test_a_changed_recipe_is_refused_and_from_is_the_way_out(world: World) -> None:
+    world.run()
+    changed = world.recipe()
+    rl = changed.stages.rl
+    assert rl is not None
+    stages_ = changed.stages.model_copy(update={"rl": rl.model_copy(update={"learning_rate": 1.0})})
+    changed = changed.model_copy(update={"stages": stages_})
+    with pytest.raises(ConfigError, match="--from rl runs it"):
+        world.run(changed)
+    assert world.run(changed, redo_from="rl").closed is None
+    with pytest.raises(ConfigError, match="no such stage; it has zero, cold_start, rl"):
+        world.run(changed, redo_from="distill")
+
+
+def test_how_many_sequences_a_device_takes_may_change_in_between(world: World) -> None:
+    world.dies_at = "zero 3"
+    with pytest.raises(KeyboardInterrupt):
+        world.run()
+    world.dies_at = ""
+    facts = world.recipe().model_dump(mode="json", exclude_none=True)
+    facts["stages"]["zero"]["per_device"] = 2
+    assert world.run(Recipe.model_validate(facts)).closed is None
+
+
+def test_keep_best_frees_the_disk_and_keeps_what_is_handed_on(world: World) -> None:
+    world.chances.update({"zero/checkpoint-4": 0.95})
+    rl = {"steps": 10, "batch": 2, "updates_per_generation": 1, "keep": "best"}
+    outcome = world.run(world.recipe(stages={"zero": rl}))
+    assert saved_steps(world.output / "zero") == [4, 10]
+    handed = outcome.state.stages["zero"].handed
+    assert handed is not None and Path(handed.folder).is_dir() and handed.name == "zero/checkpoint-4"
+    # The state to continue from is twice as large as the weights; the last checkpoint alone has it.
+    assert not (world.output / "zero" / "checkpoint-4" / "optimizer.pt").exists()
+    assert (world.output / "zero" / "checkpoint-10" / "optimizer.pt").exists()
+
+
+def test_checkpoints_between_evaluations_go_when_a_later_one_is_there(world: World) -> None:
+    rl = {"steps": 8, "batch": 2, "updates_per_generation": 1, "evaluate_every": 4, "save_every": 2}
+    world.run(world.recipe(stages={"zero": rl}))
+    assert saved_steps(world.output / "zero") == [4, 8]
+
+
+def test_without_evaluation_the_last_checkpoint_is_handed_on(world: World) -> None:
+    facts = world.recipe().model_dump(mode="json", exclude_none=True, exclude={"evaluation"})
+    outcome = world.run(Recipe.model_validate(facts))
+    assert outcome.best is not None and outcome.best.name == "rl/checkpoint-2"
+    assert not (world.output / "runs").exists() and not world.backend.calls
+
+
+def test_two_processes_do_not_train_into_one_folder(world: World) -> None:
+    lock = pipeline._lock(world.output)
+    try:
+        with pytest.raises(StoreError, match="another process trains in"):
+            world.run()
+    finally:
+        lock.release()
+    assert world.run().closed is None
+
+
+def test_an_evaluation_that_cannot_be_made_is_said_and_training_can_go_on_later(world: World) -> None:
+    def broken(checkpoint: Checkpoint) -> None:
+        raise TrainingError("no room")
+
+    loaded = world.backend.load
+    world.backend.load = broken  # type: ignore[method-assign]
+    with pytest.raises(TrainingError, match="no room"):
+        world.run()
+    world.backend.load = loaded  # type: ignore[method-assign]
+    assert world.run().closed is None
+
+
+def test_the_recipe_as_it_was_run_is_kept_and_can_be_run_again(world: World) -> None:
+    recipe = world.recipe(**gates(then="stop", stages=["zero"]))
+    world.run(recipe)
+    assert load_recipe(world.output / "recipe.yaml") == recipe
+
+
+def test_a_damaged_state_file_is_said(world: World) -> None:
+    world.output.mkdir()
+    (world.output / "train.json").write_text("{")
+    with pytest.raises(StoreError, match=r"cannot read .*train.json"):
+        world.run()
