@@ -193,7 +193,7 @@ def _look(state: _State, target: int, read: Callable[[Gate], Read]) -> None:
     try:
         state.p_values = stream.evidence(read(state.gate), n).last
     except _NoBounds as error:
-        state.stream, state.why_not = None, at_the_end(str(error))
+        state.stream, state.why_not, state.p_values = None, at_the_end(str(error)), (1.0, 1.0)
 
 
 def _decide(states: Sequence[_State], policy: Policy) -> None:
