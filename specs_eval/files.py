@@ -15,12 +15,16 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to disk and rename it into place.
 
     Raises:
-        StoreError: the file system refused (full, read-only, gone); `path` is then as it was before.
+        StoreError: the file system refused (full, read-only, gone), or `path` is no file (a folder, a device, a pipe), which
+            a rename would put an end to; `path` is then as it was before.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    if path.exists() and not path.is_file():
+        raise StoreError(f"cannot write {path}: it is there and is not a file; name another")
+    temporary = None
     try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(descriptor)
+        temporary = Path(name)
         write(temporary)
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
@@ -31,8 +35,9 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
             f"cannot write {path}: {error.strerror}; free space or fix permissions, then run again"
         ) from error
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def write_text_atomic(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from specs_eval.errors import SpecsEvalError
+from specs_eval.errors import SpecsEvalError, StoreError
 
 COMMANDS = {
     "run": ("specs_eval.cli.run:run", "Evaluate checkpoints on tasks into a run store."),
@@ -42,11 +42,23 @@ _ONE_THREAD = frozenset({"gf", "explore", "stuck", "compare", "report"})
 over a million rollouts, two threads take four times the CPU time of one. The user's own setting wins."""
 
 
+EXIT_INTERRUPTED = 130
+"""As shells say it: 128 and the number of SIGINT. click's own code for it is 1, which means a regression here."""
+
+
 def _failure(error: SpecsEvalError) -> click.ClickException:
     """An error of ours as click shows it: its text, no traceback, its exit code."""
     failure = click.ClickException(str(error))
     vars(failure)["exit_code"] = error.exit_code
     return failure
+
+
+def _refusal(error: OSError) -> str:
+    """What could not be read or written, and why."""
+    if error.strerror is None:
+        return str(error) or type(error).__name__
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror}; free space or fix permissions, then run again (-v shows where it happened)"
 
 
 class LazyGroup(click.Group):
@@ -72,11 +84,19 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; our errors end with their message and exit code."""
+        """Run a command; our errors, and what the operating system refuses, end with their message and exit code."""
         try:
             return super().invoke(ctx)
         except SpecsEvalError as error:
             raise _failure(error) from error
+        except BrokenPipeError:
+            raise  # the reader of a pipe has enough, which click knows
+        except OSError as error:
+            logging.getLogger(__name__).info("where the operating system refused", exc_info=error)
+            raise _failure(StoreError(_refusal(error))) from error
+        except KeyboardInterrupt as interrupt:
+            click.echo("Interrupted.", err=True)
+            raise click.exceptions.Exit(EXIT_INTERRUPTED) from interrupt
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
