@@ -9,6 +9,7 @@ from specs_eval.errors import ConfigError
 
 BACKENDS = {
     "hf": "transformers, on CPU or GPU (the embedded default)",
+    "vllm": "vLLM in this process (pip install 'specs-eval[vllm]')",
     "openai": "any OpenAI-compatible endpoint, such as vllm serve",
 }
 
@@ -23,6 +24,10 @@ def create_backend(name: str, options: BackendOptions) -> Backend:
         from specs_eval.backends.hf import HFBackend
 
         return HFBackend(options)
+    if name == "vllm":
+        from specs_eval.backends.vllm import VLLMBackend
+
+        return VLLMBackend(options)
     if name == "openai":
         from specs_eval.backends.endpoint import EndpointBackend
 

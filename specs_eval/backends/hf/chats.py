@@ -52,10 +52,8 @@ class ChatEncoder:
         images = [part.load() for part in images_of(chat)]
         try:
             text = self.render(chat)
-            # The template may begin with the token that the tokenizer would add.
-            start = self.tokenizer.bos_token
-            special = {"add_special_tokens": False} if start and text.startswith(start) else {}
-            encoded = self.processor(text=[text], images=[images] if images else None, return_tensors="pt", **special)
+            options = self.tokenizer_options(text)
+            encoded = self.processor(text=[text], images=[images] if images else None, return_tensors="pt", **options)
             inputs = dict(encoded.to(self._dtype))
         except INPUT_ERRORS as error:
             raise GenerationError(f"the processor refused the sample: {first_line(error)}") from error
@@ -64,6 +62,11 @@ class ChatEncoder:
         if not images and image_token is not None and bool((inputs["input_ids"] == image_token).any()):
             raise GenerationError("the text spells the model's image token, and there is no image")
         return {key: value for key, value in inputs.items() if isinstance(value, torch.Tensor)}
+
+    def tokenizer_options(self, text: str) -> dict[str, bool]:
+        """How a rendered chat is to be tokenized: the template may begin with the token that the tokenizer would add."""
+        start = self.tokenizer.bos_token
+        return {"add_special_tokens": False} if start and text.startswith(start) else {}
 
     def render(self, chat: Chat) -> str:
         """The chat as the model's own template writes it."""

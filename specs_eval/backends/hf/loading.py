@@ -69,10 +69,18 @@ def load_encoder(checkpoint: Checkpoint, settings: Settings) -> ChatEncoder:
     Raises:
         CheckpointError: it is missing, incomplete or has no chat template.
     """
-    folder = processor_folder(checkpoint)
+    return encoder_of(processor_folder(checkpoint), settings.dtype)
+
+
+def encoder_of(folder: Path, dtype: torch.dtype) -> ChatEncoder:
+    """The processor in a folder; images come as `dtype`.
+
+    Raises:
+        CheckpointError: it is missing, incomplete or has no chat template.
+    """
     with explained(folder, "its processor does not load"), _quiet():
         processor = AutoProcessor.from_pretrained(folder, **_LOCAL)
-    return ChatEncoder(processor, settings.dtype, str(folder))
+    return ChatEncoder(processor, dtype, str(folder))
 
 
 def processor_folder(checkpoint: Checkpoint) -> Path:
@@ -133,11 +141,7 @@ def make_engine(
 ) -> Engine:
     """Put an engine together. Of the generation config only the end and padding tokens are used."""
     tokenizer = encoder.tokenizer
-    eos: set[int] = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()
-    more = generation.eos_token_id
-    eos |= set(more) if isinstance(more, list | tuple) else {more} if more is not None else set()
-    if not eos:
-        logger.warning("%s names no end token: every response runs to the token limit", source)
+    eos = end_tokens(tokenizer, generation, source)
     pads = (tokenizer.pad_token_id, generation.pad_token_id, *sorted(eos), 0)
     return Engine(
         model=model,
@@ -145,9 +149,19 @@ def make_engine(
         settings=settings,
         timing=timing,
         eos_ids=torch.tensor(sorted(eos), dtype=torch.long, device=settings.device),
-        eos_set=frozenset(eos),
+        eos_set=eos,
         pad_id=next(pad for pad in pads if pad is not None),
     )
+
+
+def end_tokens(tokenizer: Any, generation: GenerationConfig, source: str) -> frozenset[int]:
+    """Ids of all tokens that end a response: the tokenizer's and those of the generation config; may be empty."""
+    eos: set[int] = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()
+    more = generation.eos_token_id
+    eos |= set(more) if isinstance(more, list | tuple) else {more} if more is not None else set()
+    if not eos:
+        logger.warning("%s names no end token: every response runs to the token limit", source)
+    return frozenset(eos)
 
 
 def _stripped(config: Any) -> Any:
