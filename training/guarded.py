@@ -1,4 +1,4 @@
-"""What all our trainers have beyond TRL's: saves that are whole or absent, and a stop when numbers are lost."""
+"""What all our trainers have beyond TRL's: whole saves, weights that are really loaded, a stop when numbers are lost."""
 
 from __future__ import annotations
 
@@ -76,6 +76,21 @@ class GuardedTrainer:
         finally:
             self._scratch = None
         self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load the weights to continue from, as a model is loaded.
+
+        Transformers reads the file's tensors by their names, which for VLMs such as Qwen2.5-VL are not those in memory:
+        nothing would fit, and training would go on from the start's weights with no more than a warning. Adapters and
+        FSDP keep their names.
+        """
+        mine = self.model if model is None else model
+        sharded = cast(Any, self).is_fsdp_enabled
+        if sharded or hasattr(mine, "peft_config"):
+            cast(Any, super())._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        saved = type(mine).from_pretrained(resume_from_checkpoint, dtype=mine.dtype, local_files_only=True)
+        mine.load_state_dict(saved.state_dict(), strict=True)
 
     def _check_weights(self) -> None:
         lost = any(not bool(weights.isfinite().all()) for weights in self.model.parameters() if weights.requires_grad)
