@@ -10,6 +10,8 @@ EXIT_PASS = 0
 EXIT_REGRESSION = 1
 EXIT_USAGE = 2
 EXIT_INCOMPLETE = 3
+EXIT_INTERRUPTED = 130
+"""Ctrl-C, as shells say it: 128 and the number of SIGINT."""
 
 
 class SpecsEvalError(Exception):

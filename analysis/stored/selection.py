@@ -215,7 +215,7 @@ def check_series(wanted: Sequence[str], known: Iterable[str]) -> None:
 
 def _nearest(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
-    return (f"; did you mean {near[0]}?" if near else ";") + f" It has: {', '.join(known)}"
+    return (f"; did you mean {near[0]}? It" if near else "; it") + f" has: {', '.join(known)}"
 
 
 def _same_path(path: str, text: str) -> bool:

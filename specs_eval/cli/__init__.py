@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from specs_eval.errors import SpecsEvalError, StoreError
+from specs_eval.errors import EXIT_INTERRUPTED, SpecsEvalError, StoreError
 
 COMMANDS = {
     "run": ("specs_eval.cli.run:run", "Evaluate checkpoints on tasks into a run store."),
@@ -40,10 +40,6 @@ COMMANDS = {
 _ONE_THREAD = frozenset({"gf", "explore", "stuck", "compare", "report"})
 """Commands of many small matrix products, in which the threads of the linear algebra library wait for each other: measured
 over a million rollouts, two threads take four times the CPU time of one. The user's own setting wins."""
-
-
-EXIT_INTERRUPTED = 130
-"""As shells say it: 128 and the number of SIGINT. click's own code for it is 1, which means a regression here."""
 
 
 def _failure(error: SpecsEvalError) -> click.ClickException:
@@ -95,7 +91,7 @@ class LazyGroup(click.Group):
             logging.getLogger(__name__).info("where the operating system refused", exc_info=error)
             raise _failure(StoreError(_refusal(error))) from error
         except KeyboardInterrupt as interrupt:
-            click.echo("Interrupted.", err=True)
+            click.echo("Interrupted.", err=True)  # click would say Aborted, with 1, which means a regression here
             raise click.exceptions.Exit(EXIT_INTERRUPTED) from interrupt
 
 

@@ -16,6 +16,8 @@ _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _LABELS = 6
 """Columns left of the plot."""
+_WIDEST, _NARROWEST = 64, 20
+"""Columns of the plot itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
-def curve_chart(lines: Sequence[Line], *, width: int = 64, height: int = 11, unicode: bool = True) -> Text:
+def curve_chart(lines: Sequence[Line], *, width: int = _WIDEST, height: int = 11, unicode: bool = True) -> Text:
     """Curves of shares over steps, 0 to 100 percent, with their marks named below.
 
     Args:
@@ -71,6 +73,14 @@ def curve_chart(lines: Sequence[Line], *, width: int = 64, height: int = 11, uni
         text.append(f" {line.mark}", line.style)
         text.append(f" {line.name}  ")
     return text
+
+
+def print_chart(lines: Sequence[Line], console: Console) -> None:
+    """Print `curve_chart` of the lines that have points, no wider than the console; nothing where there are no two steps."""
+    drawn = [line for line in lines if line.points]
+    if len({step for line in drawn for step, _ in line.points}) > 1:
+        width = min(max(console.width - _LABELS, _NARROWEST), _WIDEST)
+        console.print(curve_chart(drawn, width=width, unicode=has_unicode(console)))
 
 
 def sparkline(values: Sequence[float | None], *, unicode: bool = True) -> str:

@@ -15,7 +15,7 @@ from specs_eval.analysis.movement import Movement, Moving
 from specs_eval.analysis.resampling import Resampling
 from specs_eval.analysis.statistics import Estimate
 from specs_eval.cli.analysis_options import analysis_options
-from specs_eval.cli.charts import Line, curve_chart, has_unicode, printable, results_console
+from specs_eval.cli.charts import Line, print_chart, printable, results_console
 from specs_eval.cli.chosen_runs import Choice
 from specs_eval.cli.explore_answer import Answer, Explored, Question, answer_explore
 from specs_eval.cli.explore_tables import (
@@ -115,8 +115,7 @@ def _show_movement(one: Movement, answer: Answer, console: Console) -> None:
     curves = {quantity: [_value(take(run.result, one.k)) for run in runs] for quantity, take in _TAKE.items()}
     console.print(movement_table(one, curves, console))
     lines = [Line(mark, name, style, _points(runs, curves[quantity])) for mark, name, style, quantity in _drawn(one.k)]
-    if len({step for line in lines for step, _ in line.points}) > 1:
-        console.print(curve_chart([line for line in lines if line.points], unicode=has_unicode(console)))
+    print_chart(lines, console)
 
 
 def _drawn(k: int) -> list[tuple[str, str, str, Moving]]:

@@ -14,7 +14,7 @@ from specs_eval.analysis.final_performance import FinalPerformance
 from specs_eval.analysis.series import GeneralizationPoint, GeneralizationSeries
 from specs_eval.analysis.series_difference import SeriesDifference
 from specs_eval.analysis.statistics import Interval
-from specs_eval.cli.charts import Line, curve_chart, has_unicode, printable
+from specs_eval.cli.charts import Line, print_chart, printable
 from specs_eval.cli.gf_answer import Answer
 from specs_eval.cli.gf_tables import difference_cell, difference_table, final_table, gf_table, p_cell, shown_steps
 
@@ -54,7 +54,7 @@ def _show_series(series: GeneralizationSeries, console: Console) -> None:
             Line("O", "OOD %", "magenta", _curve(stepped, [point.ood.value for point in stepped])),
             Line("G", "GF", "bold green", _curve(stepped, [point.gf for point in stepped])),
         ]
-        console.print(curve_chart([line for line in lines if line.points], unicode=has_unicode(console)))
+        print_chart(lines, console)
     console.print(Text(_area_sentence(series.area)))
     console.print(Text(printable(_best_sentence(series.best))))
 
@@ -71,7 +71,7 @@ def _show_together(all_series: Sequence[GeneralizationSeries], console: Console)
     if len(lines) > 1 and len({step for line in lines for step, _ in line.points}) > 1:
         console.print()
         console.print(Text("GF of all series", "bold"))
-        console.print(curve_chart(lines, unicode=has_unicode(console)))
+        print_chart(lines, console)
 
 
 def _show_difference(pair: SeriesDifference, most_steps: int, console: Console) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from specs_eval.cli.judge_options import judge_options
-from specs_eval.errors import EXIT_INCOMPLETE, ConfigError
+from specs_eval.errors import EXIT_INCOMPLETE, EXIT_INTERRUPTED, ConfigError
 
 if TYPE_CHECKING:
     from specs_eval.backends.base import BackendOptions
@@ -210,7 +210,7 @@ def run_resolved(
             evaluation = evaluate(resolution.checkpoints, request, store, engine, observer)
     except KeyboardInterrupt:
         console.print("Interrupted. Everything finished is stored; the same command continues.", highlight=False)
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)
     finally:
         engine.close()
         if (usage := usage_line(engine)) is not None:

@@ -142,7 +142,7 @@ def score_file(rows: Path, output: Path, options: Options) -> Totals:
     """Score a file line by line into another, which appears whole or not at all.
 
     Raises:
-        ConfigError: the input cannot be read, or the output's folder does not exist.
+        ConfigError: the input cannot be read or holds no rows, or the output's folder does not exist.
         StoreError: the output cannot be written.
     """
     from specs_eval.files import write_atomic
@@ -158,6 +158,8 @@ def score_file(rows: Path, output: Path, options: Options) -> Totals:
     def write(temporary: Path) -> None:
         with temporary.open("w", encoding="ascii") as stream:
             stream.writelines(line + "\n" for line in _scored_lines(rows, options, totals))
+        if not totals.n_rows:
+            raise ConfigError(f"{rows} holds no rows; give a JSON Lines file with one row a line")
 
     write_atomic(output, write)
     return totals

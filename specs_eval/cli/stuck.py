@@ -15,7 +15,7 @@ from specs_eval.analysis.statistics import Estimate
 from specs_eval.analysis.stuck_series import StuckSeries
 from specs_eval.analysis.stuckness import DEFAULT_MODE_SHARE, StuckRule
 from specs_eval.cli.analysis_options import analysis_options
-from specs_eval.cli.charts import Line, curve_chart, has_unicode, printable, results_console
+from specs_eval.cli.charts import Line, print_chart, printable, results_console
 from specs_eval.cli.chosen_runs import Choice
 from specs_eval.cli.stuck_answer import Answer, Question, answer_stuck
 from specs_eval.cli.stuck_tables import gap_table, sample_table, stuck_table, transition_of_steps, transition_table
@@ -106,9 +106,7 @@ def _show_series(series: StuckSeries, answer: Answer, n_listed: int, console: Co
     if series.transitions:
         console.print(transition_table(series, console))
         console.print(Text("Persistence over all: " + _in_words(series.persistence)))
-    chart = _chart(series, has_unicode(console))
-    if chart is not None:
-        console.print(chart)
+    print_chart(_curves(series), console)
     last = series.points[-1]
     shown = last.samples[:n_listed]
     if shown:
@@ -125,11 +123,9 @@ def _in_words(estimate: Estimate) -> str:
     return f"{text} of {estimate.n_samples:,} stuck samples stay in the same answer"
 
 
-def _chart(series: StuckSeries, unicode: bool) -> Text | None:
-    """Wrong-mode share, persistence and format against step; None where there are no two steps."""
+def _curves(series: StuckSeries) -> list[Line]:
+    """Wrong-mode share, persistence and format against step."""
     stepped = [(float(point.step), point) for point in series.points if point.step is not None]
-    if len({step for step, _ in stepped}) < 2:
-        return None
     wrong = tuple((step, point.wrong_mode.value) for step, point in stepped if point.wrong_mode.value is not None)
     locked = tuple(
         (step, point.lock_in.trained.value)
@@ -137,13 +133,11 @@ def _chart(series: StuckSeries, unicode: bool) -> Text | None:
         if point.lock_in is not None and point.lock_in.trained.value is not None
     )
     kept = tuple(pair for pair in map(transition_of_steps, series.transitions) if pair is not None)
-    lines = [
+    return [
         Line("F", "trained format %", "cyan", locked),
         Line("P", "persistence %", "magenta", kept),
         Line("W", "wrong mode %", "bold red", wrong),
     ]
-    drawn = [line for line in lines if line.points]
-    return curve_chart(drawn, unicode=unicode) if drawn else None
 
 
 def _reasons(answer: Answer) -> list[str]:

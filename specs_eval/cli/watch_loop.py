@@ -17,7 +17,7 @@ from rich.console import Console
 from specs_eval.backends.base import Backend, BackendOptions
 from specs_eval.checkpoints import Checkpoint
 from specs_eval.cli.watch_gate import WatchGate
-from specs_eval.errors import EXIT_INCOMPLETE, EXIT_PASS, EXIT_REGRESSION
+from specs_eval.errors import EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_PASS, EXIT_REGRESSION
 from specs_eval.fingerprint import Fingerprinter
 from specs_eval.runner import RunRequest, evaluate
 from specs_eval.store import RunStore, StoredRun
@@ -26,8 +26,6 @@ from specs_eval.watching import Watch
 
 if TYPE_CHECKING:
     from specs_eval.analysis.checks.answer import Answer
-
-EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from stored_runs import FakeRun, write_run
 
 from specs_eval.analysis.generalization import generalization_factor
 from specs_eval.analysis.resampling import Resampling
-from specs_eval.cli.charts import Line, curve_chart
+from specs_eval.cli.charts import Line, curve_chart, print_chart
 from specs_eval.cli.gf_answer import Question, answer_gf
 from specs_eval.cli.gf_show import show
 from specs_eval.errors import SpecsEvalError
@@ -82,6 +82,19 @@ def test_any_terminal_width_shows_every_number(store: Path, width: int, color: b
     text = capture.get()
     assert "…" not in text and ("\x1b[" in text) is color
     assert all(number in text for number in ("95.0", "80.0", "50.0"))
+
+
+@pytest.mark.parametrize("width", [30, 60, 200])
+def test_curves_are_as_wide_as_the_terminal_allows(width: int) -> None:
+    console = Console(width=width, force_terminal=False)
+    with console.capture() as capture:
+        print_chart([Line("G", "GF", "", ((0, 0.0), (10, 0.5), (20, 1.0))), Line("X", "none", "", ())], console)
+    lines = capture.get().splitlines()
+    assert len(lines) == 13 and max(map(len, lines)) == min(width, 70), "eleven rows, none broken; steps; the legend"
+    assert "X" not in capture.get()
+    with console.capture() as capture:
+        print_chart([Line("G", "GF", "", ((5, 0.5),))], console)
+    assert capture.get() == "", "a single step is no curve"
 
 
 def test_a_plain_terminal_gets_plain_characters() -> None:
