@@ -163,7 +163,7 @@ def _evaluate_task(
         records,
         n_task_samples=len(every),
         n_rollouts=request.n_rollouts,
-        environment=describe_environment(),
+        environment=describe_environment() | getattr(engine.backend, "environment", {}),
         on_wait=observer.problem,
         lock_timeout=request.lock_timeout,
     ) as run:
