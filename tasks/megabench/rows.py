@@ -89,6 +89,7 @@ def score_row(
         extracted=written(result.parsed.value),
         rule=JUDGE_FAILED if result.judge_failed else f"{profile}:{rule}",
         reason=result.reason,
+        metrics=answer_metrics(result, query, profile),
     )
 
 
@@ -210,13 +211,33 @@ def _states_answer(parser: str, response: str) -> bool:
 
 def silenced(result: QueryScore, query: Query) -> QueryScore:
     """Nothing for an empty answer, which the official rules reward here and there (precision of no items is 1)."""
-    value = result.parsed.value
-    values = value.values() if isinstance(value, dict) else (value,)
-    drawing = ASCII_ART_METRIC in query.metrics.values()
-    if result.score is None or any(says_something(item, any_mark=drawing) for item in values):
+    if result.score is None or not _is_silent(result.parsed, query):
         return result
     fields = {field: FieldScore(0.0, NO_ANSWER) for field in result.fields}
     return QueryScore(0.0, fields, result.parsed, NO_ANSWER)
+
+
+def answer_metrics(result: QueryScore, query: Query, profile: Profile) -> dict[str, float]:
+    """What is counted of an answer beside its score; nothing where there is no score.
+
+    Returns:
+        ``no_answer``, 1 where the parser found none (nothing in any field, or no JSON object); and, of the official profile,
+        ``free_credit``: what its rules give for nothing in any field.
+    """
+    if result.score is None:
+        return {}
+    silent = _is_silent(result.parsed, query)
+    metrics = {"no_answer": float(silent or not result.parsed.ok)}
+    if profile == "official":
+        metrics["free_credit"] = max(result.score, 0.0) if silent else 0.0
+    return metrics
+
+
+def _is_silent(parsed: Parsed, query: Query) -> bool:
+    """Whether no field of an answer says anything."""
+    values = parsed.value.values() if isinstance(parsed.value, dict) else (parsed.value,)
+    drawing = ASCII_ART_METRIC in query.metrics.values()
+    return not any(says_something(item, any_mark=drawing) for item in values)
 
 
 def written(value: Any, nested: bool = False) -> Any:

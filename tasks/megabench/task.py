@@ -21,7 +21,15 @@ from specs_eval.tasks.megabench.judge import QueryJudge, asks_judge
 from specs_eval.tasks.megabench.literals import LITERAL_ERRORS
 from specs_eval.tasks.megabench.media import FOLDERS, media_parts
 from specs_eval.tasks.megabench.parsing import SINGLE_FIELD_PARSERS, Parsed, parse_response
-from specs_eval.tasks.megabench.rows import NO_ANSWER, QueryScore, parse_reasoning, score_parsed, silenced, written
+from specs_eval.tasks.megabench.rows import (
+    NO_ANSWER,
+    QueryScore,
+    answer_metrics,
+    parse_reasoning,
+    score_parsed,
+    silenced,
+    written,
+)
 from specs_eval.tasks.profiles import Profile, judge_mark
 from specs_eval.tasks.sample_sets import content_hash, fixed_random_order
 
@@ -99,8 +107,11 @@ class MegaBench:
         try:
             if self.profile == "reasoning":
                 parsed, rule = parse_reasoning(parser, response, query.gold)
-                return _as_score(silenced(score_parsed(parsed, query, configuration), query), rule)
-            return _as_score(score_parsed(parse_response(parser, response, query.gold), query, configuration), parser)
+                result = silenced(score_parsed(parsed, query, configuration), query)
+            else:
+                rule = parser
+                result = score_parsed(parse_response(parser, response, query.gold), query, configuration)
+            return _as_score(result, rule, answer_metrics(result, query, self.profile))
         except (ScoringError, *LITERAL_ERRORS) as error:
             return Score(None, rule=parser, reason=str(error))
 
@@ -111,7 +122,8 @@ class MegaBench:
         text = f"Answer: {answer}" if parser in SINGLE_FIELD_PARSERS else answer
         try:
             parsed = parse_response(parser, text, query.gold) if answer.strip() else Parsed({}, ok=False)
-            return _as_score(silenced(score_parsed(parsed, query, configuration), query), parser)
+            result = silenced(score_parsed(parsed, query, configuration), query)
+            return _as_score(result, parser, answer_metrics(result, query, "reasoning"))
         except (ScoringError, *LITERAL_ERRORS) as error:
             return Score(None, rule=parser, reason=str(error))
 
@@ -146,17 +158,18 @@ class MegaBench:
         )
 
 
-def _as_score(result: QueryScore, rule: str) -> Score:
+def _as_score(result: QueryScore, rule: str, metrics: Mapping[str, float]) -> Score:
     """A query that the official code does not count adds 0 to its task, so it scores 0 here."""
+    metrics = {"coverage": result.coverage, **metrics}
     answer = json.dumps(written(result.parsed.value), ensure_ascii=True, sort_keys=True)
     score, reason = result.score, result.reason
     if score is not None and score < 0:
         score, reason = 0.0, reason or "not counted by the official code"
     if result.judge_failed:
-        return Score(None, answer, JUDGE_FAILED, reason, {"coverage": result.coverage})
+        return Score(None, answer, JUDGE_FAILED, reason, metrics)
     if reason == NO_ANSWER:
-        return Score(score, None, rule, reason, {"coverage": result.coverage})
-    return Score(score, answer, rule, reason, {"coverage": result.coverage})
+        return Score(score, None, rule, reason, metrics)
+    return Score(score, answer, rule, reason, metrics)
 
 
 def _sample(row: Mapping[str, Any], name: str, configuration: Mapping[str, Any], root: Path) -> Sample:

@@ -102,6 +102,25 @@ def test_reasoning_profile_takes_the_asked_format_and_gives_nothing_for_silence(
     assert score_row(row("set_equality", "[1, 2]", "<answer>[2, 1]</answer>"), profile="reasoning").score == 1.0
 
 
+def test_missing_answers_and_what_quirks_give_for_them_are_counted():
+    def counted(metric, gold, response, profile="official", parser="answer_string"):
+        one = row(metric, gold, response)
+        one["metric_config"] |= {"response_parse_function": parser}
+        scored = score_row(one, profile=profile)
+        return scored.score, dict(scored.metrics)
+
+    assert counted("set_precision", "[1]", "") == (1.0, {"no_answer": 1.0, "free_credit": 1.0})
+    assert counted("set_precision", "[1]", "Answer: [1]") == (1.0, {"no_answer": 0.0, "free_credit": 0.0})
+    assert counted("exact_str_match", "A", "Answer:") == (0.0, {"no_answer": 1.0, "free_credit": 0.0})
+    assert counted("exact_str_match", "A", "Answer: B") == (0.0, {"no_answer": 0.0, "free_credit": 0.0})
+    lost, metrics = counted("exact_str_match", "A", "A", parser="json")
+    assert metrics == {"no_answer": 1.0, "free_credit": 0.0}, "no JSON object; the whole response stands for the field"
+    assert lost == 1.0, "and earns what it earns: it says something"
+    assert counted("set_precision", "[1]", "", "reasoning") == (0.0, {"no_answer": 1.0})
+    assert counted("set_precision", "[1]", "<answer>[1]</answer>", "reasoning") == (1.0, {"no_answer": 0.0})
+    assert score_row({**row(), "gold": None}).metrics == {}, "nothing to count where there is no score"
+
+
 METRICS = sorted(ANSWER_METRICS) + sorted(CONTEXT_METRICS)
 CONTEXT = {
     "symbolic_planning_test": {
