@@ -25,6 +25,7 @@ _MEMORY = re.compile(
     r"|can't allocate memory|KV cache is needed"
 )
 _UNSUPPORTED = re.compile(r"(?:not|n't) support|no vLLM implementation|[Cc]annot find model|not compatible with vLLM")
+_IN_ITS_CORE = re.compile(r"Engine core initialization failed")
 _MAX_TEXT = 20_000
 
 MEMORY_KNOBS = (
@@ -207,6 +208,9 @@ def engine_arguments(
         "generation_config": "vllm",  # sampling follows the sampling spec alone
         "enable_prefix_caching": True,
         "disable_log_stats": True,
+        # It would save processing an image that comes again, but sends it to the engine only once, trusting that the engine
+        # saw it: a sample that is refused after its images were processed then breaks every later one with that image.
+        "mm_processor_cache_gb": 0,
     }
     if settings.needs_processor:
         arguments["logits_processors"] = [PROCESSOR]
@@ -228,10 +232,9 @@ def start_problem(error: BaseException, folder: Path, version: str) -> str:
             f"vLLM {version} does not serve this model ({_architectures(folder)}: {_telling_line(error, _UNSUPPORTED)}). "
             "--backend hf takes every image-text model of transformers; nothing is fallen back to by itself"
         )
-    return (
-        f"vLLM did not start: {first_line(error)}. Where its core runs in a process of its own, the cause stands above in what "
-        f"it wrote. If memory was short: {MEMORY_KNOBS}"
-    )
+    if _IN_ITS_CORE.search(text):
+        return f"vLLM's engine core did not start; the cause stands above, in what it wrote. If it is memory: {MEMORY_KNOBS}"
+    return f"vLLM {version} did not start on it: {first_line(error)}"
 
 
 def _pass_on_ours(error: Exception) -> None:
