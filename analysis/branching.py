@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from specs_eval.analysis.resampling import ClusterTotals, Resampling, resample_counts, same_clusters
+from specs_eval.analysis.cluster_totals import ClusterTotals
+from specs_eval.analysis.resampling import Resampling, resample_counts, same_clusters
 from specs_eval.analysis.samples import FloatArray
 from specs_eval.analysis.statistics import Estimate, Interval, undefined
 from specs_eval.errors import ConfigError

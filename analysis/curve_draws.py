@@ -17,14 +17,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from specs_eval.analysis.checkpoint_scores import CheckpointScores
+from specs_eval.analysis.cluster_totals import share_totals
 from specs_eval.analysis.generalization import DEFAULT_BETA, Gain, gain_over, generalization_factor
-from specs_eval.analysis.resampling import (
-    ResampledSums,
-    Resampling,
-    pseudo_observations,
-    resample_sums,
-    share_totals,
-)
+from specs_eval.analysis.resampling import ResampledSums, Resampling, pseudo_observations, resample_sums
 from specs_eval.analysis.samples import FloatArray
 
 

@@ -6,14 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from specs_eval.analysis.resampling import (
-    ClusterTotals,
-    Resampling,
-    bootstrap_ratios,
-    percentile_interval,
-    same_clusters,
-    share_totals,
-)
+from specs_eval.analysis.cluster_totals import ClusterTotals, share_totals
+from specs_eval.analysis.resampling import Resampling, bootstrap_ratios, percentile_interval, same_clusters
 from specs_eval.analysis.samples import FloatArray, SampleValues
 from specs_eval.analysis.statistics import Estimate, undefined
 

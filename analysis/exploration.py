@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from specs_eval.analysis.branching import AtSamples, rbf_at_samples
-from specs_eval.analysis.resampling import ClusterTotals, Resampling, mean_totals, pooled_means
+from specs_eval.analysis.cluster_totals import ClusterTotals, mean_totals
+from specs_eval.analysis.resampling import Resampling, pooled_means
 from specs_eval.analysis.samples import FloatArray, Rollouts
 from specs_eval.analysis.solving import NO_ANSWERS, AtK, SolvedCounts, default_ks, solved_at
 from specs_eval.analysis.statistics import Estimate, undefined

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from specs_eval.analysis.cluster_totals import share_totals
 from specs_eval.analysis.regression_line import RegressionLine, regression_line
-from specs_eval.analysis.resampling import Resampling, bootstrap_ratios, percentile_interval, share_totals
+from specs_eval.analysis.resampling import Resampling, bootstrap_ratios, percentile_interval
 from specs_eval.analysis.samples import SampleValues
 from specs_eval.analysis.series import GeneralizationPoint, GeneralizationSeries
 from specs_eval.analysis.statistics import Estimate, Interval, summarize, undefined

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from specs_eval.analysis.resampling import Resampling, mean_totals, pooled_means
+from specs_eval.analysis.cluster_totals import mean_totals
+from specs_eval.analysis.resampling import Resampling, pooled_means
 from specs_eval.analysis.samples import FloatArray, IntArray
 from specs_eval.analysis.statistics import Estimate
 

@@ -10,13 +10,14 @@ import numpy as np
 
 from specs_eval.analysis.checks.factors import factor_of, scores_of
 from specs_eval.analysis.checks.measures import Sides, find_run, read_gate_values
+from specs_eval.analysis.cluster_totals import ClusterTotals, share_totals
 from specs_eval.analysis.curve_draws import Reading, draw_curves
 from specs_eval.analysis.exploration import Quantity, measure_run
 from specs_eval.analysis.gate_measures import UNSCORED
 from specs_eval.analysis.gates import bound_of
 from specs_eval.analysis.generalization import choose_gain
 from specs_eval.analysis.multiplicity import holm
-from specs_eval.analysis.resampling import ClusterTotals, Resampling, bootstrap_ratios, share_totals
+from specs_eval.analysis.resampling import Resampling, bootstrap_ratios
 from specs_eval.analysis.samples import FloatArray, Rollouts
 from specs_eval.analysis.stored.selection import CheckpointKey, check_series
 from specs_eval.analysis.stored.sides import Side, check_questions, check_settings, find_side

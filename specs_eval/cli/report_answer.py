@@ -16,7 +16,7 @@ from specs_eval.analysis.report.wording import checkpoint_label, signed
 from specs_eval.analysis.resampling import Resampling
 from specs_eval.analysis.stored.reading import stored_runs
 from specs_eval.analysis.stored.selection import CheckpointKey
-from specs_eval.analysis.stuck_series import stuck_gaps
+from specs_eval.analysis.stuck_gaps import stuck_gaps
 from specs_eval.cli.chosen_runs import Choice
 from specs_eval.cli.gf_answer import Question as GfQuestion
 from specs_eval.cli.gf_answer import answer_gf_of

@@ -10,13 +10,12 @@ from specs_eval.analysis.resampling import Resampling
 from specs_eval.analysis.samples import Rollouts
 from specs_eval.analysis.stored.reading import read_correctness, read_targets, stored_runs
 from specs_eval.analysis.stored.selection import CheckpointKey, check_comparable, one_run_each
+from specs_eval.analysis.stuck_gaps import StuckGap, stuck_gaps
 from specs_eval.analysis.stuck_series import (
     CheckpointRollouts,
     MeasuredSeries,
-    StuckGap,
     StuckSeries,
     measure_series,
-    stuck_gaps,
     stuck_series,
 )
 from specs_eval.analysis.stuckness import StuckRule

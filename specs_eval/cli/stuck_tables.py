@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from specs_eval.analysis.stuck_series import StuckGap, StuckMeasure, StuckPoint, StuckSample, StuckSeries
+from specs_eval.analysis.stuck_gaps import StuckGap, StuckMeasure
+from specs_eval.analysis.stuck_series import StuckPoint, StuckSample, StuckSeries
 from specs_eval.analysis.stuckness import Transition
 from specs_eval.cli.cells import fitting, name_cell, percent_cell, result_table, unscored_cells, value_cell
 from specs_eval.cli.charts import has_unicode, printable

@@ -13,8 +13,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from specs_eval.analysis.checkpoint_scores import CheckpointScores
+from specs_eval.analysis.cluster_totals import share_totals
 from specs_eval.analysis.generalization import choose_gain, gain_over, generalization_factor
-from specs_eval.analysis.resampling import Resampling, bootstrap_ratios, share_totals
+from specs_eval.analysis.resampling import Resampling, bootstrap_ratios
 from specs_eval.analysis.samples import SampleValues
 from specs_eval.analysis.series import generalization_series
 from specs_eval.errors import ComparisonError, ConfigError

@@ -10,14 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from specs_eval.analysis.cluster_totals import ClusterTotals, share_totals
 from specs_eval.analysis.resampling import (
-    ClusterTotals,
     Resampling,
     bootstrap_ratios,
     percentile_interval,
     pooled_mean,
     resample_counts,
-    share_totals,
 )
 from specs_eval.analysis.samples import SampleValues
 from specs_eval.errors import ConfigError

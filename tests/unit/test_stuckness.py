@@ -14,13 +14,8 @@ from hypothesis import strategies as st
 from specs_eval.analysis.differences import share_differences
 from specs_eval.analysis.resampling import Resampling
 from specs_eval.analysis.samples import Rollouts, SampleValues
-from specs_eval.analysis.stuck_series import (
-    CheckpointRollouts,
-    StuckSeries,
-    measure_series,
-    stuck_gaps,
-    stuck_series,
-)
+from specs_eval.analysis.stuck_gaps import stuck_gaps
+from specs_eval.analysis.stuck_series import CheckpointRollouts, StuckSeries, measure_series, stuck_series
 from specs_eval.analysis.stuckness import (
     NO_ANSWERS,
     ONE_ROLLOUT,

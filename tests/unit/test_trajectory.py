@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specs_eval.analysis.resampling import Resampling, bootstrap_ratios, share_totals
+from specs_eval.analysis.cluster_totals import share_totals
+from specs_eval.analysis.resampling import Resampling, bootstrap_ratios
 from specs_eval.analysis.samples import FloatArray, SampleValues
 from specs_eval.analysis.trajectory import trajectory
 
