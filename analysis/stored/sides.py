@@ -27,6 +27,11 @@ REMEDIES: Mapping[str, str] = {
 }
 """Fields in which two runs must agree, why, and what to do. Seeds may differ."""
 
+_IMPORTED_VERSION = (
+    "an import is of other samples, targets or another score: import logs of the same samples with the same --score-key, "
+    "or evaluate both here"
+)
+
 _FINGERPRINT = re.compile(r"(?:imported:|served:)?[0-9a-f]{8,64}")
 
 
@@ -85,11 +90,17 @@ def check_settings(baseline: StoredRun, candidate: StoredRun) -> None:
     if different:
         one, other = settings_of(baseline), settings_of(candidate)
         what = "; ".join(
-            f"{field} (baseline {one[field]!r}, candidate {other[field]!r}): {remedy}"
-            for field, remedy in REMEDIES.items()
+            f"{field} (baseline {one[field]!r}, candidate {other[field]!r}): {_remedy(field, (baseline, candidate))}"
+            for field in REMEDIES
             if field in different
         )
         raise ComparisonError(f"the runs of {baseline.manifest.task} do not compare; they differ in {what}")
+
+
+def _remedy(field: str, runs: Sequence[StoredRun]) -> str:
+    """Why a field matters and what to do; an imported run cannot be scored again."""
+    imported = any(run.manifest.checkpoint.fingerprint.startswith(IMPORTED) for run in runs)
+    return _IMPORTED_VERSION if imported and field == "task_version" else REMEDIES[field]
 
 
 def different_settings(one: StoredRun, other: StoredRun) -> set[str]:

@@ -235,6 +235,16 @@ def test_runs_whose_scores_mean_something_else_are_refused(
     assert f"differ in {field} (baseline " in result.output and repr(value) in result.output and what in result.output
 
 
+def test_imports_of_other_samples_are_not_sent_to_be_scored_again(tmp_path: Path) -> None:
+    for name, ids in (("base", range(10)), ("better", range(5, 15))):
+        rows = tmp_path / f"{name}.csv"
+        rows.write_text("sample_id,score,checkpoint,task\n" + "".join(f"s{i},1,{name},t\n" for i in ids))
+        assert CliRunner().invoke(main, ["import", str(rows), "--store", str(tmp_path / "runs")]).exit_code == 0
+    result = CliRunner().invoke(main, ["compare", "base", "better", "--store", str(tmp_path / "runs"), "--overlap"])
+    assert result.exit_code == 3 and "differ in task_version" in result.output
+    assert "import logs of the same samples" in result.output and "rescore" not in result.output
+
+
 def test_other_numbers_of_rollouts_are_refused_and_all_fields_are_named(tmp_path: Path) -> None:
     write_run(tmp_path, FakeRun("t", np.ones((5, 2)), BASE))
     write_run(tmp_path, FakeRun("t", np.ones((5, 4)), BETTER, temperature=0.5))
