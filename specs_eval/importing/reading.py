@@ -55,11 +55,11 @@ def read_table(path: Path) -> Iterator[Row]:
     """The rows of a CSV (or, by its name, TSV) file with a header; an empty cell is None.
 
     Raises:
-        ConfigError: no header, a name twice in it, or a row of another length.
+        ConfigError: no header, a name twice in it, a row of another length, or text that is not UTF-8: ids must not change.
     """
     csv.field_size_limit(MAX_CELL_CHARACTERS)
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
             header = [name.strip() for name in next(reader, [])]
             if not header or len(set(header)) != len(header):
@@ -70,6 +70,8 @@ def read_table(path: Path) -> Iterator[Row]:
                 if len(cells) != len(header):
                     raise ConfigError(f"{path}:{reader.line_num}: {len(cells)} cells under {len(header)} columns")
                 yield reader.line_num, {name: cell or None for name, cell in zip(header, cells, strict=True)}
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"cannot read {path}: it is not UTF-8 ({error.reason}); save it as UTF-8") from error
     except (OSError, csv.Error, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {_problem(error)}") from error
 

@@ -251,3 +251,13 @@ def test_any_rows_are_imported_or_refused_in_words(rows: list[dict[str, Any]]) -
             scores = [rollout.score for log in logs for rollout in log.rollouts]
             assert len(scores) == len(rows)
             assert all(score is None or 0 <= score <= 1 for score in scores)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_tables_that_are_not_utf8_are_refused_before_ids_change(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"rows{suffix}"
+    lines = ("sample_id,score,checkpoint,task", "caf\xe9,1,c,t", "caf\xe8,0,c,t")
+    path.write_text("\n".join(lines).replace(",", "\t" if suffix == ".tsv" else ","), encoding="latin-1")
+    result = run_import(tmp_path, path)
+    assert result.exit_code == 2 and "it is not UTF-8" in result.output and "save it as UTF-8" in result.output
+    assert not (tmp_path / "runs").exists()
