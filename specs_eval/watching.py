@@ -1,12 +1,14 @@
 """New checkpoints of a training that is still running: which are there, which are whole, which is next.
 
 A checkpoint is taken when it passes every check that ``specs-eval run`` makes (configuration, every weight file of the
-index at the length that its header says, tokenizer, processor) and none of these files has changed for some seconds.
+index at the length that its header says, tokenizer, processor), every JSON file of it parses, which one that is cut off
+does not, and none of these files has changed for some seconds.
 Folders are looked at again and again: that works on every file system, network ones included.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from pathlib import Path
 
 from specs_eval.checkpoints import Checkpoint, resolve_checkpoints, step_of
 from specs_eval.errors import CheckpointError, ConfigError
-from specs_eval.fingerprint import Fingerprinter, stat_signature
+from specs_eval.fingerprint import Fingerprinter, behaviour_files, stat_signature
 
 Clock = Callable[[], float]
 """Seconds that never go back."""
@@ -56,6 +58,7 @@ class Watch:
             if seen.taken or seen.problem is not None or self.clock() - seen.since < self.settle:
                 continue
             try:
+                _check_json(path)
                 (checkpoint,) = resolve_checkpoints([self._argument(path)], self.fingerprinter).checkpoints
             except (CheckpointError, ConfigError, OSError) as error:
                 # ConfigError and OSError: it was deleted under our hands.
@@ -112,3 +115,17 @@ class Watch:
 
     def _argument(self, path: Path) -> str:
         return f"{self.series}={path}/." if self.series else f"{path}/."
+
+
+def _check_json(folder: Path) -> None:
+    """Refuse a folder with a JSON file that is cut off: its writer may only be slow.
+
+    Raises:
+        CheckpointError: one does not parse.
+    """
+    for path in behaviour_files(folder):
+        if path.suffix == ".json":
+            try:
+                json.loads(path.read_bytes())
+            except ValueError as error:
+                raise CheckpointError(f"{path} is not whole: {error}") from error

@@ -156,3 +156,19 @@ def test_a_checkpoint_that_a_restarted_training_overwrote_is_taken_again(out: Pa
 def test_a_time_below_zero_is_refused(out: Path) -> None:
     with pytest.raises(ConfigError, match="--settle"):
         Watch(out, Fingerprinter(), settle=-1)
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "config.json", "preprocessor_config.json", "generation_config.json"]
+)
+@pytest.mark.parametrize("torn", [b"", b"{", b'{"a": "\xc3'])
+def test_a_small_file_whose_writing_stalled_is_half_written_too(
+    out: Path, clock: Clock, name: str, torn: bytes
+) -> None:
+    folder = write_checkpoint(out / "checkpoint-7")
+    whole = (folder / name).read_bytes() if (folder / name).exists() else b"{}"
+    (folder / name).write_bytes(torn)
+    one = watch(out, clock)
+    assert settled(one, clock) == [] and name in one.unfinished()[folder] and one.is_settled()
+    (folder / name).write_bytes(whole)
+    assert settled(one, clock) == ["dpo/checkpoint-7"]
