@@ -15,10 +15,10 @@ from specs_eval.store import StoredRun
 class LineObserver:
     """One line when a run begins and one when it ends: for pipes and logs."""
 
-    def __init__(self, console: Console, n_runs: int) -> None:
+    def __init__(self, console: Console, n_runs: int, first: int = 0) -> None:
         self.console = console
         self.n_runs = n_runs
-        self._index = 0
+        self._index = first
         self._started = 0.0
         self._tokens = 0
         self._rollouts = 0

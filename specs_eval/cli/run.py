@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from specs_eval.cli.executor_options import executor_options
 from specs_eval.cli.judge_options import judge_options
 from specs_eval.errors import EXIT_INCOMPLETE, EXIT_INTERRUPTED, ConfigError
 
 if TYPE_CHECKING:
     from specs_eval.backends.base import BackendOptions
     from specs_eval.checkpoints import Resolution
+    from specs_eval.executors.ray_cluster import RaySettings
     from specs_eval.runner import Evaluation, RunRequest
     from specs_eval.store import RunStore
     from specs_eval.tasks.judging import Judge
@@ -89,6 +91,7 @@ STORE_OPTION = click.option(
     metavar="I/N",
     help="Only this share of the checkpoints on tasks; auto: as torchrun or a Slurm array says.",
 )
+@executor_options
 @click.option("--dry-run", is_flag=True, help="Say what would be evaluated and what it would take, and nothing else.")
 @click.option("--categories", is_flag=True, help="Also show every category of the samples (see 'specs-eval results').")
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON on stdout.")
@@ -116,6 +119,7 @@ def run(
     max_unscored: float,
     lock_timeout: float,
     shard: str | None,
+    executor: RaySettings | None,
     dry_run: bool,
     categories: bool,
     as_json: bool,
@@ -158,7 +162,7 @@ def run(
 
         show_cost([*ckpts, *more_ckpts], request, store, backend, options, as_json)
         return
-    evaluation = run_checkpoints([*ckpts, *more_ckpts], request, store, backend, options)
+    evaluation = run_checkpoints([*ckpts, *more_ckpts], request, store, backend, options, executor)
     show(evaluation, as_json=as_json, categories=categories)
     sys.exit(exit_code(evaluation, max_unscored))
 
@@ -176,7 +180,12 @@ def key_and_value(text: str) -> tuple[str, str]:
 
 
 def run_checkpoints(
-    ckpts: list[str], request: RunRequest, store_path: Path, backend_name: str, options: BackendOptions
+    ckpts: list[str],
+    request: RunRequest,
+    store_path: Path,
+    backend_name: str,
+    options: BackendOptions,
+    executor: RaySettings | None = None,
 ) -> Evaluation:
     """Resolve, evaluate, report progress on stderr."""
     from specs_eval.checkpoints import resolve_checkpoints
@@ -186,6 +195,10 @@ def run_checkpoints(
     store = RunStore.create(store_path)
     served = backend_name == "openai"
     resolution = resolve_checkpoints(ckpts, Fingerprinter(store.root / "fingerprints.json"), may_be_served=served)
+    if executor is not None:
+        from specs_eval.cli.run_on_ray import run_on_ray
+
+        return run_on_ray(resolution, request, store, (backend_name, options), executor)
     return run_resolved(resolution, request, store, backend_name, options)
 
 
