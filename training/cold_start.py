@@ -4,9 +4,9 @@ sft       mean negative log-likelihood of the chosen responses' tokens, prompts 
 dpo       -log sigmoid(beta * (log-ratio of the chosen - log-ratio of the rejected)), reference: where the stage started
 dpo+sft   L_DPO + lambda * L_SFT(chosen)  (SPECS, arXiv 2510.25801; lambda is ``sft_weight``)
 
-TRL does the work: ``SFTTrainer`` on prompt and completion, ``DPOTrainer`` with ``loss_type=["sigmoid", "sft"]`` (its
-former ``rpo_alpha`` divided the likelihood by each response's length; "sft" is the mean over the tokens of a forward
-pass). Under an adapter the reference is the model with the adapter switched off, so that no second copy is held.
+TRL does the work: ``SFTTrainer`` on prompt and completion, ``DPOTrainer`` with ``loss_type=["sigmoid", "sft"]`` (there is
+no ``rpo_alpha`` any more). Likelihoods are means over the tokens of a whole step (`specs_eval.training.token_means`).
+Under an adapter the reference is the model with the adapter switched off, so that no second copy is held.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from specs_eval.training.config import ColdStartSettings, Recipe
 from specs_eval.training.distill.dataset import load_pairs
 from specs_eval.training.guarded import guarded
 from specs_eval.training.models import adapter_config, load_model, load_processor
+from specs_eval.training.token_means import StepTokenMean
 
 
 def cold_start_trainer(
@@ -52,7 +53,7 @@ def cold_start_trainer(
     ours = common_arguments(recipe, series, folder) | {"max_length": settings.max_length}
     build = _sft if series.method == "sft" else _dpo
     trainer_class, config, rows = build(settings, series, ours, data)
-    return trainer_class(
+    trainer = trainer_class(
         model=model,
         args=config,
         train_dataset=rows,
@@ -60,6 +61,11 @@ def cold_start_trainer(
         callbacks=callbacks,
         peft_config=lora,
     )
+    if series.method == "sft":
+        # TRL then divides by the tokens of the whole step; transformers says no for VLMs, whose own loss it is about.
+        trainer.model_accepts_loss_kwargs = True
+    trainer.sft_weight = settings.sft_weight
+    return trainer
 
 
 def _sft(settings: ColdStartSettings, series: Series, ours: dict[str, Any], data: Any) -> tuple[Any, Any, Any]:
@@ -74,6 +80,8 @@ def _dpo(settings: ColdStartSettings, series: Series, ours: dict[str, Any], data
     from trl import DPOConfig, DPOTrainer
 
     ours |= {"beta": settings.beta, "loss_type": ["sigmoid"]}
-    if series.method == "dpo+sft":
+    both = series.method == "dpo+sft"
+    if both:
         ours |= {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, settings.sft_weight]}
-    return guarded(DPOTrainer), configuration(DPOConfig, ours, settings.more, series.stage), data
+    trainer_class = guarded(DPOTrainer, *([StepTokenMean] if both else []))
+    return trainer_class, configuration(DPOConfig, ours, settings.more, series.stage), data
