@@ -92,7 +92,7 @@ WRONG = [
     ("evaluation: {id: formats_id, ood: formats_ood, every: 2}\n", "", "evaluation is missing"),
     ("  cold_start:", "  distill: {source: teacher}\n  cold_start:", "teacher goes with source: teacher"),
     ("  zero: {steps: 4, batch: 8}", "  distill:", "there is no zero stage; write source: base"),
-    ("  zero:", "  zero: {steps: 1, batch: 8}\n  zero:", r":6: zero stands here a second time \(first in line 5\)"),
+    ("  zero:", "  zero: {steps: 1, batch: 8}\n  zero:", r":7: zero stands here a second time \(first in line 6\)"),
     ("batch: 8}", "batch: 8, vllm: {server_url: x}}", "server_url goes with mode: server"),
     ("model: {path: tiny}", "model: {path: tiny", r":\d+: not YAML"),
     ("batch: 8}", "batch: 8, learning_rate: .nan}", "learning_rate"),
@@ -289,15 +289,11 @@ def test_nothing_that_training_draws_is_disturbed() -> None:
 
 def test_out_of_memory_is_told_with_knobs_of_the_stage() -> None:
     settings = RLSettings.model_validate({"steps": 2, "batch": 4, "per_device": 4, "vllm": {"mode": "colocate"}})
-    with pytest.raises(
-        TrainingError, match=r"rl ran out of memory while training.*per_device \(4\).*vllm.gpu_memory \(0.3\)"
-    ):
-        with explained("rl", settings):
-            raise torch.OutOfMemoryError("CUDA out of memory")
-    with (
-        pytest.raises(TrainingError, match="while evaluating. Lower evaluation.batch_size"),
-        explained("rl", settings, "evaluating"),
-    ):
+    told = r"rl ran out of memory while training.*per_device \(4\).*vllm.gpu_memory \(0.3\)"
+    with pytest.raises(TrainingError, match=told), explained("rl", settings):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    told = "while evaluating. Lower evaluation.batch_size"
+    with pytest.raises(TrainingError, match=told), explained("rl", settings, "evaluating"):
         raise RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
     with pytest.raises(RuntimeError, match="shape"), explained("rl", settings):
         raise RuntimeError("shape mismatch")
