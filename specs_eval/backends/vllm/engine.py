@@ -137,6 +137,7 @@ class Engine:
             GenerationError: it failed; what is loaded now is not known.
         """
         self._call_workers("reload_weights", kwargs={"weights_path": str(folder)})
+        self._call_workers("specs_eval_pack_again")
         if not self._live.reset_prefix_cache():
             raise GenerationError("vLLM did not let go of its prefix cache")
         # What the old vision tower made of an image must not be taken for the new one's.

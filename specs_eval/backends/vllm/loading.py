@@ -25,9 +25,9 @@ from specs_eval.fingerprint import stat_signature
 
 logger = logging.getLogger(__name__)
 
-MIN_PROVEN = 0.2
-"""Share of a checkpoint's tensors whose rows must be found in a fresh engine, for changes in place to be trusted. Weights that
-vLLM packs for a device (matrices on the CPU, quantized ones) cannot be looked up."""
+MIN_PROVEN = 0.9
+"""Share of a checkpoint's tensors whose rows must be found in a fresh engine, for changes in place to be trusted: weights that
+vLLM stores in another number format, such as quantized ones, cannot be looked up."""
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks of LoRA adapters that vLLM makes room for."""
 

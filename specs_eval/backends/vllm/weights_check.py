@@ -3,6 +3,10 @@
 An engine keeps weights in its own way: joined (q, k and v in one tensor), split over devices, under other names. Rows survive
 all of that, so rows are what is looked for: some of each tensor of the files, anywhere in the live model. That needs no
 table of names, which every architecture and version has its own.
+
+On the CPU vLLM packs matrices for its kernels. What is computed with then is read back by asking the kernel for unit
+vectors, which gives the elements of the matrix, bit by bit. Exchanging weights forgets one such copy (vLLM 0.32, an output
+layer that is tied to the embedding): `pack_again` makes it anew, and the comparison would notice.
 """
 
 from __future__ import annotations
@@ -40,7 +44,42 @@ def found_in(model: Any, folder: str) -> dict[str, bool]:
     sampled = dict(_sampled_rows(Path(folder)))
     kinds = {(rows.dim(), rows.shape[-1]) for rows in sampled.values()}
     known = _signatures_of(model, kinds)
-    return {name: _is_known(rows, known) for name, rows in sampled.items()}
+    return {name: _is_known(rows, known) for name, rows in sampled.items()} | _copies_in_step(model)
+
+
+def pack_again(model: Any) -> None:
+    """Make the packed copies anew of matrices that are kept beside them."""
+    for _, layer, weight in _packed_layers(model):
+        if weight.numel():
+            layer.quant_method.process_weights_after_loading(layer)
+
+
+def _packed_layers(model: Any) -> Iterator[tuple[str, Any, Tensor]]:
+    """Layers that compute with a packed copy of their weights: name, layer, weights (empty where only the copy is kept)."""
+    for name, layer in model.named_modules():
+        weight = getattr(layer, "weight", None)
+        if hasattr(layer, "cpu_linear") and hasattr(layer, "quant_method") and isinstance(weight, Tensor):
+            yield name, layer, weight
+
+
+def _unpacked(layer: Any, weight: Tensor) -> Tensor | None:
+    """Leading elements of the rows that a packed layer computes with, shape (n_rows, <= N_ELEMENTS); None: not to be had."""
+    width = weight.shape[1] if weight.dim() == 2 else getattr(layer, "input_size_per_partition", None)
+    if not isinstance(width, int) or not width:
+        return None
+    units = torch.eye(width, dtype=weight.dtype, device=weight.device)[:N_ELEMENTS]
+    rows: Tensor = layer.cpu_linear(units, weight, None)
+    return rows.t()
+
+
+def _copies_in_step(model: Any) -> dict[str, bool]:
+    """Of layers that keep their weights beside a packed copy: whether the two are the same."""
+    found = {}
+    for name, layer, weight in _packed_layers(model):
+        rows = _unpacked(layer, weight) if weight.dim() == 2 else None
+        if rows is not None:
+            found[f"packed {name}"] = torch.equal(rows, weight.data[:, : rows.shape[1]])
+    return found
 
 
 _Kind = tuple[int, int]
@@ -57,6 +96,11 @@ def _signatures_of(model: Any, kinds: set[_Kind]) -> dict[tuple[_Kind, torch.dty
         for kind in kinds:
             for rows in _row_forms(tensor, kind):
                 live.setdefault((kind, tensor.dtype), []).append(_signatures(rows).cpu())
+    for _, layer, weight in _packed_layers(model):
+        rows = None if weight.numel() else _unpacked(layer, weight)
+        for kind in kinds:
+            if rows is not None and kind[0] == 2 and rows.shape[1] >= kind[1]:
+                live.setdefault((kind, rows.dtype), []).append(_signatures(rows[:, : kind[1]]).cpu())
     return {key: torch.cat(found) for key, found in live.items()}
 
 
@@ -101,6 +145,8 @@ def _sampled_rows(folder: Path) -> Iterator[tuple[str, Tensor]]:
 
 def _signatures(rows: Tensor) -> Tensor:
     """One number a row, of the bits of its elements, shape (n_rows,)."""
+    # The sign of a zero does not survive a kernel.
+    rows = torch.where(rows == 0, torch.zeros_like(rows), rows)
     bits = rows.contiguous().view(_BITS[rows.element_size()]).long()
     # Odd multipliers of a fixed generator; sums wrap around, which is what is wanted.
     generator = torch.Generator().manual_seed(0)

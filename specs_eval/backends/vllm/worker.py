@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from specs_eval.backends.vllm.observing import OBSERVER
-from specs_eval.backends.vllm.weights_check import found_in
+from specs_eval.backends.vllm.weights_check import found_in, pack_again
 
 
 class WorkerExtension:
@@ -24,6 +24,10 @@ class WorkerExtension:
     def specs_eval_weights(self, folder: str) -> dict[str, bool]:
         """Whether this worker holds the weights of each tensor of a checkpoint's files."""
         return found_in(self.model_runner.get_model(), folder)
+
+    def specs_eval_pack_again(self) -> None:
+        """After weights were exchanged: make packed copies anew that the exchange has forgotten."""
+        pack_again(self.model_runner.get_model())
 
     def specs_eval_adapter_gaps(self, adapter: int) -> list[str]:
         """Modules of a LoRA adapter that this worker has no place for, and would leave out without a word."""
