@@ -48,11 +48,12 @@ def cold_start_trainer(
             f"{pairs} has {len(data)} training pairs, and one step takes {settings.batch}: lower stages.cold_start.batch or make "
             "more pairs"
         )
-    model, processor = load_model(start, recipe.model), load_processor(start, recipe.model)
-    lora = None if recipe.model.lora is None else adapter_config(model, recipe.model.lora)
     ours = common_arguments(recipe, series, folder) | {"max_length": settings.max_length}
     build = _sft if series.method == "sft" else _dpo
+    # Before the model: under ZeRO-3 the arguments make it load in shards.
     trainer_class, config, rows = build(settings, series, ours, data)
+    model, processor = load_model(start, recipe.model), load_processor(start, recipe.model)
+    lora = None if recipe.model.lora is None else adapter_config(model, recipe.model.lora)
     trainer = trainer_class(
         model=model,
         args=config,

@@ -59,11 +59,12 @@ def rl_trainer(
             f"there are {len(rows):,} questions, and one generation takes {settings.batch * settings.updates_per_generation:,} "
             f"(stages.{series.stage}: batch x updates_per_generation): lower these or raise questions.limit"
         )
-    model, processor = load_model(start, recipe.model), load_processor(start, recipe.model)
-    lora = None if recipe.model.lora is None else adapter_config(model, recipe.model.lora)
     ours = common_arguments(recipe, series, folder) | _grpo_arguments(recipe, series, settings)
     ours["max_completion_length"] = settings.max_new_tokens or reward.task.max_new_tokens
+    # Before the model: under ZeRO-3 the arguments make it load in shards.
     config = configuration(GRPOConfig, ours, settings.more, series.stage)
+    model, processor = load_model(start, recipe.model), load_processor(start, recipe.model)
+    lora = None if recipe.model.lora is None else adapter_config(model, recipe.model.lora)
     try:
         trainer = guarded(GRPOTrainer, DynamicSampling)(
             model=model,
