@@ -22,7 +22,7 @@ from specs_eval.store import OpenRun, RunStore
 JOURNAL_GOAL = 20_000.0
 """Rollouts a second."""
 SCAN_GOAL = 10.0
-"""CPU seconds for a million."""
+"""Seconds of wall time for a million."""
 
 IDENTITY = RunIdentity(
     CheckpointRecord(name="s/checkpoint-1", series="s", step=1, fingerprint="f" * 64, path="s/checkpoint-1"),
@@ -99,9 +99,9 @@ def main() -> None:
         opened = open_run(Path(scratch) / "runs", n_samples, options.per_sample)
         cpu, wall = timed(opened.__enter__)
         assert len(opened.done) == total
-        verdict = "met" if cpu * 1e6 / total < SCAN_GOAL else "NOT met"
+        verdict = "met" if wall * 1e6 / total < SCAN_GOAL else "NOT met"
         print(
-            f"resume scan of {total:,}: {cpu:.1f} s CPU, {wall:.1f} s wall (goal {SCAN_GOAL:g} s CPU a million: {verdict})"
+            f"resume scan of {total:,}: {cpu:.1f} s CPU, {wall:.1f} s wall (goal {SCAN_GOAL:g} s wall a million: {verdict})"
         )
         cpu, wall = timed(lambda: opened.finish(1.0))
         print(f"table and totals: {cpu:.1f} s CPU, {wall:.1f} s wall")
