@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from fakes import FakeBackend, FakeTask, ListObserver, write_checkpoint
 
+from specs_eval.backends.base import Request, Response
 from specs_eval.checkpoints import Checkpoint
 from specs_eval.errors import ConfigError, StoreError, TrainingError
+from specs_eval.sampling import SamplingSpec
 from specs_eval.store import RunStore
 from specs_eval.training import measuring, pipeline, stages
 from specs_eval.training.arguments import Series, save_every
@@ -332,6 +334,31 @@ def test_an_evaluation_that_cannot_be_made_is_said_and_training_can_go_on_later(
         world.run()
     world.backend.load = loaded  # type: ignore[method-assign]
     assert world.run().closed is None
+
+
+class Wrong(Engine):
+    """Well-formed and never right."""
+
+    def _answer(self, request: Request, number: int, spec: SamplingSpec, shape: int) -> Response:
+        if "/" in request.sample_id:
+            return Response(number, "<think>it is odd.</think><answer>purple</answer>", n_tokens=9)
+        return super()._answer(request, number, spec, shape)
+
+
+def test_without_a_usable_pair_training_stops_with_the_counts_at_each_filter(world: World) -> None:
+    world.backend = Wrong(world.chances)
+    facts = world.recipe().model_dump(mode="json", exclude_none=True)
+    facts["stages"]["distill"] = {"source": "base", "rollouts": 2}
+    facts["stages"]["cold_start"].pop("data")
+    facts["questions"]["limit"] = 30
+    recipe = Recipe.model_validate(facts)
+    with pytest.raises(TrainingError) as caught:
+        world.run(recipe)
+    told = str(caught.value)
+    assert "no usable pair. Counts at each filter:" in told
+    assert "questions: all rollouts wrong: 30" in told and "rollouts: wrong answer: 60" in told
+    assert caught.value.exit_code == 3 and "sft 1" not in world.trained
+    assert load_state(world.output).stages["zero"].status == "done"
 
 
 def test_the_recipe_as_it_was_run_is_kept_and_can_be_run_again(world: World) -> None:
