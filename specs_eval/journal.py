@@ -46,6 +46,15 @@ def decode(line: bytes) -> Rollout:
     Raises:
         ValueError: the line is not one whole record.
     """
+    return Rollout(**_facts(line))
+
+
+def _facts(line: bytes) -> dict[str, Any]:
+    """The fields of one line; a `Rollout` can be made of them.
+
+    Raises:
+        ValueError, TypeError: the line is not one whole record.
+    """
     text = line.decode()
     facts, end = _parse(text)
     if not isinstance(facts, dict) or text[end:].strip():
@@ -55,7 +64,7 @@ def decode(line: bytes) -> Rollout:
     for name in ("nucleus_sizes", "entropies"):
         if facts.get(name) is not None:
             facts[name] = tuple(facts[name])
-    return Rollout(**facts)
+    return facts
 
 
 class Journal:
@@ -68,6 +77,10 @@ class Journal:
 
     def read(self) -> Iterator[Rollout]:
         """All whole records in the order written. Damaged lines are skipped; their number is logged."""
+        return (Rollout(**facts) for facts in self.facts())
+
+    def facts(self) -> Iterator[dict[str, Any]]:
+        """The fields of all whole records, as `read`: for who wants few of them of very many."""
         damaged = 0
         try:
             with self.path.open("rb") as stream:
@@ -75,9 +88,11 @@ class Journal:
                     try:
                         if not line.endswith(b"\n"):
                             raise ValueError("torn line")
-                        yield decode(line)
+                        facts = _facts(line)
                     except (ValueError, TypeError):
                         damaged += 1
+                        continue
+                    yield facts
         except FileNotFoundError:
             return
         except OSError as error:

@@ -225,8 +225,7 @@ class OpenRun:
     def __enter__(self) -> Self:
         try:
             self._journal.open()
-            for rollout in self._journal.read():
-                self._count(rollout)
+            self._scan()
             if not self.done:
                 self._take_over()
         except BaseException:
@@ -290,6 +289,17 @@ class OpenRun:
                 if rollout.sample_id in self.samples and rollout.rollout in wanted and not rollout.failed:
                     found[rollout.sample_id, rollout.rollout] = rollout
             self.append([rollout for key, rollout in found.items() if key not in self.done])
+
+    def _scan(self) -> None:
+        """Learn from the journal what is done. Of a scored rollout no more is needed than which one it is."""
+        for facts in self._journal.facts():
+            if facts["score"] is None:
+                self._count(Rollout(**facts))
+                continue
+            key = (facts["sample_id"], facts["rollout"])
+            self.done.add(key)
+            if self.unjudged:
+                self.unjudged.pop(key, None)
 
     def _count(self, rollout: Rollout) -> None:
         key = (rollout.sample_id, rollout.rollout)
