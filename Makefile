@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup browser demo test test-all lint types check bench clean
+.PHONY: setup browser demo test test-all test-vllm lint types check bench clean
 
 setup: $(VENV)/.installed
 
@@ -29,6 +29,12 @@ test: setup browser  ## everything but the tests marked slow
 
 test-all: setup browser
 	$(BIN)/pytest -q
+
+VLLM_VENV ?= .venv-vllm
+
+test-vllm:  ## vLLM on the CPU, in an environment of its own: the vllm backend, and vllm serve with the openai backend
+	$(PYTHON) tests/vllm/make_environment.py $(VLLM_VENV)
+	OMP_NUM_THREADS=1 $(VLLM_VENV)/bin/python -m pytest -q tests/vllm
 
 lint: setup
 	$(BIN)/ruff check .

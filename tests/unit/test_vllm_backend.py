@@ -20,7 +20,6 @@ from specs_eval.backends.hf.choosing import Distribution, choose
 from specs_eval.backends.hf.token_statistics import entropy_nats, nucleus_sizes
 from specs_eval.backends.registry import create_backend
 from specs_eval.backends.vllm import VLLMBackend, rollouts
-from specs_eval.backends.vllm.weights_check import found_in, pack_again
 from specs_eval.chat import Chat, ImagePart, user_chat
 from specs_eval.checkpoints import Checkpoint
 from specs_eval.errors import CheckpointError, ConfigError, GenerationError
@@ -468,60 +467,3 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(vllm: Any, tmp_path: 
 
     whole = run("whole", None)
     assert run("broken", 4) == whole and len(whole) == 27
-
-
-# --- are the weights there ---------------------------------------------------------------------------------------------
-
-
-class PackedLayer(torch.nn.Module):
-    """As vLLM packs a matrix on the CPU: computed with a copy; the matrix itself is kept or dropped."""
-
-    def __init__(self, weight: torch.Tensor, *, keep: bool) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(weight.clone(), requires_grad=False)
-        self.input_size_per_partition = weight.shape[1]
-        self.keep, self.quant_method = keep, self
-        self.process_weights_after_loading(self)
-
-    def process_weights_after_loading(self, layer: Any) -> None:
-        copy = self.weight.data.clone()
-        self.cpu_linear = lambda x, weight, bias: torch.nn.functional.linear(x, copy, bias)
-        if not self.keep:
-            self.weight = torch.nn.Parameter(torch.empty(0), requires_grad=False)
-
-
-def test_packed_matrices_are_read_back_and_copies_that_lag_are_noticed(tmp_path: Path) -> None:
-    weights = {name: torch.randn(40, 70, generator=torch.Generator().manual_seed(i)) for i, name in enumerate("ab")}
-    weights["a"][3, :5] = -0.0
-    save_file(weights, tmp_path / "model.safetensors")
-    model = torch.nn.ModuleDict({"a": PackedLayer(weights["a"], keep=False), "b": PackedLayer(weights["b"], keep=True)})
-    assert found_in(model, str(tmp_path)) == {"a": True, "b": True, "packed b": True}
-    other = {name: weight + (weight == weight.max()) for name, weight in weights.items()}
-    other["a"][0, 0] += 1e-3
-    save_file(other, tmp_path / "model.safetensors")
-    assert not found_in(model, str(tmp_path))["a"]
-    model["b"].weight.data.copy_(other["b"] * 2)
-    save_file({**weights, "b": other["b"] * 2}, tmp_path / "model.safetensors")
-    assert found_in(model, str(tmp_path)) == {"a": True, "b": True, "packed b": False}
-    pack_again(model)
-    assert found_in(model, str(tmp_path)) == {"a": True, "b": True, "packed b": True}
-
-
-def test_joined_and_split_tensors_are_found(tmp_path: Path) -> None:
-    def random(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
-
-    weights = {"q": random(8, 96), "k": random(4, 96), "conv": random(6, 3, 2, 2), "qb": random(8), "kb": random(4)}
-    save_file({**weights, "absent": random(5, 96)}, tmp_path / "model.safetensors")
-    model = torch.nn.Module()
-    for name, tensor in {
-        "qkv": torch.cat([weights["q"], weights["k"]]),
-        "bias": torch.cat([weights["qb"], weights["kb"]]),
-        "patch": weights["conv"].flatten(1),
-    }.items():
-        model.register_parameter(name, torch.nn.Parameter(tensor, requires_grad=False))
-    found = found_in(model, str(tmp_path))
-    assert found == {**dict.fromkeys(weights, True), "absent": False}
-    half = torch.nn.Module()
-    half.register_parameter("w", torch.nn.Parameter(weights["q"][:, :70].to(torch.bfloat16), requires_grad=False))
-    assert found_in(half, str(tmp_path))["q"] and not found_in(half, str(tmp_path))["k"]

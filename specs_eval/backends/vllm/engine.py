@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import re
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +65,9 @@ class Engine:
             live = vllm.engine.from_engine_args(vllm.engine_args(**arguments))
         except (*INPUT_ERRORS, torch.OutOfMemoryError) as error:
             raise CheckpointError(f"{folder}: {start_problem(error, folder, vllm.version)}") from error
-        return cls(vllm, live, adapter_room)
+        engine = cls(vllm, live, adapter_room)
+        engine.ask_workers("specs_eval_watch", socket.gethostname(), os.getpid())
+        return engine
 
     @property
     def max_model_len(self) -> int:

@@ -97,10 +97,10 @@ def _signatures_of(model: Any, kinds: set[_Kind]) -> dict[tuple[_Kind, torch.dty
             for rows in _row_forms(tensor, kind):
                 live.setdefault((kind, tensor.dtype), []).append(_signatures(rows).cpu())
     for _, layer, weight in _packed_layers(model):
-        rows = None if weight.numel() else _unpacked(layer, weight)
+        matrix = None if weight.numel() else _unpacked(layer, weight)
         for kind in kinds:
-            if rows is not None and kind[0] == 2 and rows.shape[1] >= kind[1]:
-                live.setdefault((kind, rows.dtype), []).append(_signatures(rows[:, : kind[1]]).cpu())
+            if matrix is not None and kind[0] == 2 and matrix.shape[1] >= kind[1]:
+                live.setdefault((kind, matrix.dtype), []).append(_signatures(matrix[:, : kind[1]]).cpu())
     return {key: torch.cat(found) for key, found in live.items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from specs_eval.backends.vllm.lifeline import watch
 from specs_eval.backends.vllm.observing import OBSERVER
 from specs_eval.backends.vllm.weights_check import found_in, pack_again
 
@@ -12,6 +13,10 @@ class WorkerExtension:
     """Mixed into the engine's worker class (``worker_extension_cls``)."""
 
     model_runner: Any
+
+    def specs_eval_watch(self, host: str, pid: int) -> bool:
+        """End when the owner of the engine does."""
+        return watch(host, pid)
 
     def specs_eval_take(self, ended: list[list[int]]) -> list[list[Any]]:
         """Notes of rollouts that have ended: [tag, entropies, sizes, broken] of each that this worker knows."""
