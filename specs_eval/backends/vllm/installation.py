@@ -26,6 +26,8 @@ ENVIRONMENT = {
     "VLLM_DO_NOT_TRACK": "1",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # stdout is for results
     "VLLM_LOGGING_LEVEL": "WARNING",
+    # A process that was forked cannot use a GPU that its parent has looked at.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     # The runner that processors and statistics were tested on; a user may choose the other one.
     "VLLM_USE_V2_MODEL_RUNNER": "0",
 }

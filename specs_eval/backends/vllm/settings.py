@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ OWN = {
 DTYPES = ("float32", "bfloat16", "float16")
 DEFAULT_TOP_LOGPROBS = 20
 MAX_TOP_LOGPROBS = 1 << 20
+_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 
 OURS: Mapping[str, str] = MappingProxyType(
     {
@@ -138,7 +140,7 @@ def settings_from(options: BackendOptions) -> Settings:
     """
     if options.batch_size is not None:
         raise ConfigError("vLLM batches as it goes; --backend-arg max_num_seqs=N bounds the rollouts at a time")
-    name = options.dtype or ("bfloat16" if torch.cuda.is_available() else "float32")
+    name = options.dtype or ("bfloat16" if _has_cuda() else "float32")
     if name not in DTYPES:
         raise ConfigError(f"unknown dtype {name!r}; the vllm backend knows {', '.join(DTYPES)}")
     own = {key: values[0] for key, values in OWN.items()}
@@ -179,6 +181,19 @@ def check_names(engine_args: Mapping[str, Any], known: frozenset[str]) -> None:
             raise ConfigError(
                 f"vLLM has no engine argument {name!r}{hint} Beside vLLM's own, the backend takes {ours}, top_logprobs=N"
             )
+
+
+def _has_cuda() -> bool:
+    """Whether there is a GPU; without waking its driver, which would settle which ones this process sees."""
+    before = os.environ.get(_CHECK)
+    os.environ[_CHECK] = "1"
+    try:
+        return torch.cuda.is_available()
+    finally:
+        if before is None:
+            del os.environ[_CHECK]
+        else:
+            os.environ[_CHECK] = before
 
 
 def _one_of(key: str, value: str, known: tuple[str, ...]) -> str:
