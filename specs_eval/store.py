@@ -19,23 +19,20 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Self
 
 from specs_eval.errors import ConfigError, StoreError
 from specs_eval.files import write_atomic, write_text_atomic
 from specs_eval.journal import Journal
 from specs_eval.locking import OnWait, RunLock
 from specs_eval.records import SCHEMA_VERSION, Rollout, RunIdentity, RunManifest, RunResults, SampleRecord
+from specs_eval.run_files import read_json, read_model, read_samples, write_manifest
 from specs_eval.task import JUDGE_FAILED
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 MARKER = "specs-eval-store.json"
-
-Model = TypeVar("Model", RunManifest, RunResults)
 
 
 class StoredRun:
@@ -57,7 +54,7 @@ class StoredRun:
 
     def samples(self) -> dict[str, SampleRecord]:
         """What was asked, by sample id, in the order of the task."""
-        return _read_samples(self.directory / "samples.jsonl")
+        return read_samples(self.directory / "samples.jsonl")
 
     def rollouts(self) -> Iterable[Rollout]:
         """The journal's whole records, in the order written."""
@@ -67,7 +64,7 @@ class StoredRun:
         """Totals; None while the run is not complete."""
         if not self.complete:
             return None
-        return _read_model(RunResults, self.directory / "results.json")
+        return read_model(RunResults, self.directory / "results.json")
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """One row a rollout (columns: see `specs_eval.tables`); from the journal while the run is not complete.
@@ -143,7 +140,7 @@ class RunStore:
         marker = path / MARKER
         if not marker.is_file():
             raise ConfigError(f"no run store at {path}; 'specs-eval run' makes one, --store names another")
-        version = _read_json(marker).get("schema_version")
+        version = read_json(marker).get("schema_version")
         if version != SCHEMA_VERSION:
             raise StoreError(f"{path} has store schema {version}; this version of specs-eval reads {SCHEMA_VERSION}")
         return cls(path)
@@ -167,12 +164,12 @@ class RunStore:
             StoreError: a manifest is unreadable; the message names the file.
         """
         manifests = sorted(self.root.glob("*/manifest.json"))
-        return [StoredRun(path.parent, _read_model(RunManifest, path)) for path in manifests]
+        return [StoredRun(path.parent, read_model(RunManifest, path)) for path in manifests]
 
     def find(self, identity: RunIdentity) -> StoredRun | None:
         """The stored run with this identity, if any."""
         path = self.root / identity.run_id / "manifest.json"
-        return StoredRun(path.parent, _read_model(RunManifest, path)) if path.exists() else None
+        return StoredRun(path.parent, read_model(RunManifest, path)) if path.exists() else None
 
     def open_run(
         self,
@@ -259,7 +256,7 @@ class OpenRun:
         write_text_atomic(self.directory / "results.json", results.model_dump_json(indent=2) + "\n")
         update = {"status": "complete", "finished": _now(), "seconds": round(self.manifest.seconds + seconds, 3)}
         self.manifest = self.manifest.model_copy(update=update)
-        _write_manifest(self.directory, self.manifest)
+        write_manifest(self.directory, self.manifest)
         return StoredRun(self.directory, self.manifest)
 
     @property
@@ -325,8 +322,8 @@ def _plan(
 ) -> tuple[RunManifest, dict[str, SampleRecord]]:
     """Manifest and samples for what is asked for now; both on disk when this returns."""
     path, samples_path = directory / "manifest.json", directory / "samples.jsonl"
-    old = _read_model(RunManifest, path) if path.exists() else None
-    records = _read_samples(samples_path) if old is not None and samples_path.exists() else {}
+    old = read_model(RunManifest, path) if path.exists() else None
+    records = read_samples(samples_path) if old is not None and samples_path.exists() else {}
     grown = {record.sample_id: record for record in samples}
     grows = not grown.keys() <= records.keys()
     if old is not None and not grows and n_rollouts <= old.n_rollouts:
@@ -352,49 +349,10 @@ def _plan(
         seconds=old.seconds if old else 0.0,
     )
     # The manifest comes first: whatever else is on disk after a kill, a reader can tell that it is not complete.
-    _write_manifest(directory, manifest)
+    write_manifest(directory, manifest)
     lines = [json.dumps(asdict(record), separators=(",", ":")) + "\n" for record in merged.values()]
     write_text_atomic(samples_path, "".join(lines))
     return manifest, merged
-
-
-def _write_manifest(directory: Path, manifest: RunManifest) -> None:
-    write_text_atomic(directory / "manifest.json", manifest.model_dump_json(indent=2) + "\n")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read {path}: {error}") from error
-    if not isinstance(value, dict):
-        raise StoreError(f"cannot read {path}: not a JSON object")
-    return value
-
-
-def _read_model(model: type[Model], path: Path) -> Model:
-    facts = _read_json(path)
-    version = facts.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise StoreError(f"{path} has schema version {version}; this version of specs-eval reads {SCHEMA_VERSION}")
-    try:
-        return model.model_validate(facts)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise StoreError(
-            f"{path} is damaged: {where}: {problem['msg']}; delete the folder {path.parent} to evaluate again"
-        ) from error
-
-
-def _read_samples(path: Path) -> dict[str, SampleRecord]:
-    try:
-        records = [SampleRecord(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError) as error:
-        raise StoreError(f"cannot read {path}: {error}; delete the folder {path.parent} to evaluate again") from error
-    return {record.sample_id: record for record in records}
 
 
 def _now() -> str:

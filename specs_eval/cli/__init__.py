@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from specs_eval.errors import EXIT_INTERRUPTED, SpecsEvalError, StoreError
+from specs_eval.errors import EXIT_INCOMPLETE, EXIT_INTERRUPTED, SpecsEvalError, StoreError
 
 COMMANDS = {
     "run": ("specs_eval.cli.run:run", "Evaluate checkpoints on tasks into a run store."),
@@ -80,7 +80,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; our errors, and what the operating system refuses, end with their message and exit code."""
+        """Run a command; whatever stops it ends with its message and an exit code that says so, and never with 1."""
         try:
             return super().invoke(ctx)
         except SpecsEvalError as error:
@@ -90,6 +90,12 @@ class LazyGroup(click.Group):
         except OSError as error:
             logging.getLogger(__name__).info("where the operating system refused", exc_info=error)
             raise _failure(StoreError(_refusal(error))) from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            # Python would end with 1, which says that a checkpoint regressed. A fault of ours decides nothing.
+            logging.getLogger(__name__).error("a fault in specs-eval, please report it", exc_info=error)
+            raise click.exceptions.Exit(EXIT_INCOMPLETE) from error
         except KeyboardInterrupt as interrupt:
             click.echo("Interrupted.", err=True)  # click would say Aborted, with 1, which means a regression here
             raise click.exceptions.Exit(EXIT_INTERRUPTED) from interrupt

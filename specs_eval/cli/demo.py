@@ -78,7 +78,9 @@ def _step(*arguments: str) -> None:
     click.secho(f"\n$ specs-eval {' '.join(arguments)}", bold=True)
     sys.stdout.flush()
     try:
-        main(list(arguments), standalone_mode=False)
+        code = main(list(arguments), standalone_mode=False)
     except SystemExit as stop:
-        if stop.code not in (0, None):
-            raise
+        code = stop.code
+    if code:
+        # click gives the code of a step that ended early (Ctrl-C, a fault) back instead of raising it.
+        sys.exit(code)

@@ -66,7 +66,9 @@ def answer_report(question: Question) -> Answer:
     """
     shown = shown_runs(stored_runs(question.store), question.tasks, question.base, question.choice)
     compared = compared_pairs(shown)
-    tasks = tuple(measure_task(task, runs, compared, question.resampling) for task, runs in shown.by_task.items())
+    tasks = tuple(
+        measure_task(task, runs, compared, shown.base, question.resampling) for task, runs in shown.by_task.items()
+    )
     names = question.pairs or tuple(format_pairs(shown.by_task))
     final = question.final or _final_tasks(shown, names)
     pairs = tuple(_pair(shown, one, question, final) for one in names)
@@ -209,16 +211,20 @@ def _p(value: float) -> str:
 def _gaps(pairs: Sequence[Pair], tasks: Sequence[TaskNumbers], resampling: Resampling) -> list[Measurement]:
     """OOD minus ID of each measure of stuckness at each checkpoint, for pairs of whole tasks."""
     by_task = {numbers.task: numbers for numbers in tasks}
-    found = []
+    found: list[Measurement] = []
     for pair in pairs:
         one, other = by_task.get(pair.id_task), by_task.get(pair.ood_task)
         if one is None or other is None:
             continue
         names = f"{pair.id_task} / {pair.ood_task}"
-        found += [
-            Measurement(f"{gap.measure} gap", names, gap.checkpoint, gap.series, gap.step, gap.difference, ())
-            for gap in stuck_gaps(one.measured, other.measured, resampling)
-        ]
+        gaps = {
+            (gap.checkpoint, gap.measure): Measurement(
+                f"{gap.measure} gap", names, gap.checkpoint, gap.series, gap.step, gap.difference, ()
+            )
+            # The base is in every series, and its gap is one number: that of the first.
+            for gap in reversed(stuck_gaps(one.measured, other.measured, resampling))
+        }
+        found += reversed(gaps.values())
     return found
 
 

@@ -23,7 +23,7 @@ MAX_SAMPLES = 3_000
 """Samples that a browser's list is still pleasant with."""
 _BATCH = 250
 """Samples whose texts are in memory at once."""
-MAX_CHECKPOINTS = 8
+MAX_CHECKPOINTS = 24
 """Checkpoints of which rollouts are carried, a task."""
 _RANDOM_EVERY = 5
 """Every so many samples, one is drawn at random."""

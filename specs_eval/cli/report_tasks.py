@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from specs_eval.analysis.stuck_series import (
     measure_series,
     stuck_series,
 )
+from specs_eval.cli.chosen_runs import along_series
 from specs_eval.cli.report_runs import Runs
 from specs_eval.errors import SpecsEvalError
 from specs_eval.splits import category_values, values_by_dimension
@@ -70,7 +71,9 @@ class TaskNumbers:
 Read = dict[CheckpointKey, dict[str, Rollouts]]
 
 
-def measure_task(task: str, runs: Runs, compared: list[ComparedPair], resampling: Resampling) -> TaskNumbers:
+def measure_task(
+    task: str, runs: Runs, compared: list[ComparedPair], base: CheckpointKey | None, resampling: Resampling
+) -> TaskNumbers:
     """Read the runs of a task and compute everything that a report shows of it."""
     read = {key: read_rollouts(run, metric_names(run), statistics=True, categories=True) for key, run in runs.items()}
     numbers = TaskNumbers(task)
@@ -86,7 +89,7 @@ def measure_task(task: str, runs: Runs, compared: list[ComparedPair], resampling
         numbers.measurements += _exploration(place, exploration)
         numbers.measurements += _parts(place, score, resampling.level)
         numbers.failed |= {score.sample_ids[i]: key for i in np.unique(score.samples[~score.scored]).tolist()}
-    _add_stuckness(numbers, read, runs, resampling.level)
+    _add_stuckness(numbers, read, runs, base, resampling.level)
     for pair in compared:
         if pair.checkpoint in read and pair.against in read:
             _add_pairs(numbers, read, pair)
@@ -149,15 +152,16 @@ def _parts(place: _Place, rollouts: Rollouts, level: float) -> Iterator[Measurem
             yield place.measurement("score", summarize(part, level), dimension=dimension, value=value)
 
 
-def _add_stuckness(numbers: TaskNumbers, read: Read, runs: Runs, level: float) -> None:
-    """Wrong modes, persistence and flow of each series, and which samples are stuck at its end."""
-    by_series: dict[str, list[CheckpointKey]] = {}
-    for key in read:
-        by_series.setdefault(key.series, []).append(key)
-    for series, keys in by_series.items():
-        points = [_checkpoint(key, runs[key].run_id, read[key], numbers.correctness) for key in keys]
+def _add_stuckness(numbers: TaskNumbers, read: Read, runs: Runs, base: CheckpointKey | None, level: float) -> None:
+    """Wrong modes, persistence and flow of each series from the base on, and which samples are stuck at its end."""
+    points = {key: _checkpoint(key, runs[key].run_id, found, numbers.correctness) for key, found in read.items()}
+    if base in points:
+        points[base] = replace(points[base], step=0)
+    places = {key.name: _Place(numbers.task, key, runs[key].run_id) for key in read}
+    shares: dict[str, Measurement] = {}
+    for series, keys in along_series(points, base).items():
         try:
-            measured = measure_series(series, points)
+            measured = measure_series(series, [points[key] for key in keys])
         except SpecsEvalError as error:
             numbers.notes.append(f"{numbers.task}: no stuckness of {series}: {error}")
             continue
@@ -165,11 +169,14 @@ def _add_stuckness(numbers: TaskNumbers, read: Read, runs: Runs, level: float) -
         numbers.measured.append(measured)
         numbers.stuck |= {sample.sample_id: keys[-1] for sample in found.points[-1].samples}
         numbers.stuckness.append(found)
-        places = {key.name: _Place(numbers.task, key, runs[key].run_id) for key in keys}
-        for point in found.points:
-            numbers.measurements.append(places[point.checkpoint].measurement("wrong_mode", point.wrong_mode))
+        # The base is in every series, and its share is one number.
+        shares |= {
+            point.checkpoint: places[point.checkpoint].measurement("wrong_mode", point.wrong_mode)
+            for point in found.points
+        }
         for one in found.transitions:
             numbers.measurements.append(places[one.after].measurement("persistence", one.persistence))
+    numbers.measurements += shares.values()
 
 
 def _checkpoint(key: CheckpointKey, run: str, metrics: Mapping[str, Rollouts], correctness: str) -> CheckpointRollouts:

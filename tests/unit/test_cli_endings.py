@@ -85,3 +85,29 @@ def test_a_file_without_rows_is_a_mistake(tmp_path: Path, text: str) -> None:
     result = score(tmp_path, tmp_path / "out.jsonl", text=text)
     assert result.exit_code == EXIT_USAGE and "rows.jsonl holds no rows" in result.output
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_fault_of_ours_is_shown_and_cannot_be_taken_for_a_regression(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("specs_eval.cli.score.score_file", lambda *_: 1 // 0)
+    result = score(tmp_path, tmp_path / "out.jsonl")
+    assert result.exit_code == EXIT_INCOMPLETE
+    assert "a fault in specs-eval, please report it" in result.output
+    assert "ZeroDivisionError" in result.output
+
+
+@pytest.mark.parametrize(
+    ("stop", "code"), [(KeyboardInterrupt(), EXIT_INTERRUPTED), (ValueError("x"), EXIT_INCOMPLETE)]
+)
+def test_the_demo_ends_with_the_step_that_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: BaseException, code: int
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> NoReturn:
+        raise stop
+
+    monkeypatch.setattr("specs_eval.training.tiny.train_series", interrupted)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["demo", "--questions", "3"])
+    assert result.exit_code == code
+    assert result.output.count("$ specs-eval") == 1

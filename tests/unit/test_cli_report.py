@@ -93,7 +93,7 @@ def test_exploration_is_that_of_the_command(store: Path, answer: Answer) -> None
 
 
 def test_stuckness_is_that_of_the_command(store: Path, answer: Answer) -> None:
-    facts = command("stuck", "--store", store)
+    facts = command("stuck", "--base", "base", "--store", store)
     ours = {(one.task, one.series): one for one in answer.content.stuck}
     assert {(one["task"], one["series"]) for one in facts["series"]} == set(ours)
     for theirs in facts["series"]:
