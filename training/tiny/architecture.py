@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,15 +106,31 @@ def build_processor(texts: Iterable[str]) -> Qwen2_5_VLProcessor:
     )
 
 
-def build_config(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConfig:
-    """The model's sizes, with the token ids of `tokenizer`."""
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Widths and depths of the model; the defaults are those of the shipped one, 0.66 M parameters."""
+
+    hidden: int = 96
+    """Of the language model; 32 times `heads`."""
+    layers: int = 4
+    heads: int = 3
+    intermediate: int = 256
+    vision_hidden: int = 64
+    vision_layers: int = 2
+    vision_heads: int = 4
+    vision_intermediate: int = 160
+
+
+def build_config(tokenizer: Qwen2Tokenizer, size: Size | None = None) -> Qwen2_5_VLConfig:
+    """The model's sizes (None: the shipped model's), with the token ids of `tokenizer`."""
+    size = size or Size()
     ids = dict(zip(SPECIAL_TOKENS, tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS)), strict=True))
     text: dict[str, Any] = {
         "vocab_size": len(tokenizer),
-        "hidden_size": 96,
-        "intermediate_size": 256,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 3,
+        "hidden_size": size.hidden,
+        "intermediate_size": size.intermediate,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
         "num_key_value_heads": 1,
         "max_position_embeddings": MAX_POSITIONS,
         "rms_norm_eps": 1e-6,
@@ -126,16 +143,16 @@ def build_config(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConfig:
         "tie_word_embeddings": True,
     }
     vision: dict[str, Any] = {
-        "depth": 2,
-        "hidden_size": 64,
-        "intermediate_size": 160,
-        "num_heads": 4,
+        "depth": size.vision_layers,
+        "hidden_size": size.vision_hidden,
+        "intermediate_size": size.vision_intermediate,
+        "num_heads": size.vision_heads,
         "out_hidden_size": text["hidden_size"],
         "patch_size": PATCH_SIZE,
         "spatial_merge_size": MERGE_SIZE,
         "temporal_patch_size": 2,
         "window_size": 64,
-        "fullatt_block_indexes": [1],
+        "fullatt_block_indexes": [size.vision_layers - 1],
         "initializer_range": 0.06,
     }
     return Qwen2_5_VLConfig(
@@ -149,11 +166,11 @@ def build_config(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConfig:
     )
 
 
-def build_model(tokenizer: Qwen2Tokenizer, seed: int) -> Qwen2_5_VLForConditionalGeneration:
+def build_model(tokenizer: Qwen2Tokenizer, seed: int, size: Size | None = None) -> Qwen2_5_VLForConditionalGeneration:
     """A model with random weights in float32; the same seed gives the same weights. Leaves the global RNG as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Qwen2_5_VLForConditionalGeneration(build_config(tokenizer)).float()
+        model = Qwen2_5_VLForConditionalGeneration(build_config(tokenizer, size)).float()
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.convert_tokens_to_ids(END),
         pad_token_id=tokenizer.convert_tokens_to_ids(PAD),

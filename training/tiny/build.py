@@ -18,7 +18,7 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from specs_eval.task import Sample
-from specs_eval.training.tiny.architecture import build_model, build_processor, load_checkpoint, save_checkpoint
+from specs_eval.training.tiny.architecture import Size, build_model, build_processor, load_checkpoint, save_checkpoint
 from specs_eval.training.tiny.batches import Collator, ImageBank, loss_of, train_samples
 from specs_eval.training.tiny.corpus import Corpus, Mix, all_texts
 from specs_eval.training.tiny.folders import complete_or_absent
@@ -43,6 +43,7 @@ class Recipe:
     batch_size: int = 32
     """Prompts a step of language training."""
     mix: Mix = field(default_factory=Mix)
+    size: Size = field(default_factory=Size)
 
 
 def build(
@@ -91,7 +92,7 @@ def _trained(
     recipe: Recipe, samples: Sequence[Sample]
 ) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
     processor = build_processor(all_texts(samples))
-    model = build_model(processor.tokenizer, recipe.seed)
+    model = build_model(processor.tokenizer, recipe.seed, recipe.size)
     bank, collator, corpus = ImageBank(samples), Collator(processor), Corpus(samples, recipe.mix)
     warm_up_vision(model, collator, bank, corpus.facts, recipe.vision, recipe.seed)
     rng = random.Random(f"language {recipe.seed}")

@@ -135,9 +135,15 @@ def prompt_text(chat: Chat) -> str:
 class Corpus:
     """An endless, seeded stream of examples from train samples."""
 
-    def __init__(self, samples: Sequence[Sample], mix: Mix | None = None) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        mix: Mix | None = None,
+        practice: Sequence[PracticeFormat] = PRACTICE_FORMATS,
+    ) -> None:
         self.samples = list(samples)
         self.mix = mix or Mix()
+        self.practice = practice
         self.facts = recover_facts(samples)
         self.grounded = [sample for sample in samples if self._known(sample)]
 
@@ -156,7 +162,7 @@ class Corpus:
         elif kind < mix.direct + mix.trained + mix.changed:
             style = rng.choice(OOD_FORMATS)
         else:
-            style = rng.choice(PRACTICE_FORMATS)
+            style = rng.choice(self.practice)
         share = mix.adherence_trained if style is THINK_ANSWER else mix.adherence_changed
         return self.answer(style, rng, share)
 
