@@ -14,10 +14,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from specs_eval.errors import TrainingError
+from specs_eval.errors import ConfigError
 from specs_eval.training.arguments import Series, common_arguments, configuration
 from specs_eval.training.config import ColdStartSettings, Recipe
-from specs_eval.training.distill.dataset import load_pairs
+from specs_eval.training.distill.dataset import count_pairs, load_pairs
 from specs_eval.training.guarded import guarded
 from specs_eval.training.models import adapter_config, load_model, load_processor
 from specs_eval.training.token_means import StepTokenMean
@@ -37,21 +37,15 @@ def cold_start_trainer(
         callbacks: of transformers.
 
     Raises:
-        ConfigError: the recipe's numbers do not fit together, or there are no pairs.
-        TrainingError: there are fewer pairs than one step takes.
+        ConfigError: the recipe's numbers do not fit together, there are no pairs, or fewer than one step takes.
     """
     settings = recipe.stages.cold_start
     assert settings is not None and series.method is not None
+    check_pairs(settings, pairs)
     data = load_pairs(pairs)["train"]
-    if len(data) < settings.batch:
-        raise TrainingError(
-            f"{pairs} has {len(data)} training pairs, and one step takes {settings.batch}: lower stages.cold_start.batch or make "
-            "more pairs"
-        )
-    ours = common_arguments(recipe, series, folder) | {"max_length": settings.max_length}
-    build = _sft if series.method == "sft" else _dpo
     # Before the model: under ZeRO-3 the arguments make it load in shards.
-    trainer_class, config, rows = build(settings, series, ours, data)
+    config = cold_start_config(recipe, series, folder)
+    trainer_class, rows = (_sft if series.method == "sft" else _dpo)(series, data)
     model, processor = load_model(start, recipe.model), load_processor(start, recipe.model)
     lora = None if recipe.model.lora is None else adapter_config(model, recipe.model.lora)
     trainer = trainer_class(
@@ -69,20 +63,46 @@ def cold_start_trainer(
     return trainer
 
 
-def _sft(settings: ColdStartSettings, series: Series, ours: dict[str, Any], data: Any) -> tuple[Any, Any, Any]:
-    from trl import SFTConfig, SFTTrainer
+def check_pairs(settings: ColdStartSettings, folder: Path) -> None:
+    """Refuse a folder without enough pairs for one step.
 
-    ours["completion_only_loss"] = True
-    rows = data.remove_columns("rejected").rename_column("chosen", "completion")
-    return guarded(SFTTrainer), configuration(SFTConfig, ours, settings.more, series.stage), rows
+    Raises:
+        ConfigError: it has fewer, or is no folder of pairs.
+    """
+    found = count_pairs(folder)
+    if found < settings.batch:
+        raise ConfigError(
+            f"{folder} has {found:,} training pairs, and one step takes {settings.batch}: lower stages.cold_start.batch or make "
+            "more pairs"
+        )
 
 
-def _dpo(settings: ColdStartSettings, series: Series, ours: dict[str, Any], data: Any) -> tuple[Any, Any, Any]:
-    from trl import DPOConfig, DPOTrainer
+def cold_start_config(recipe: Recipe, series: Series, folder: Path) -> Any:
+    """TRL's configuration of a series.
 
+    Raises:
+        ConfigError: the recipe's numbers do not fit together, or TRL refuses one.
+    """
+    from trl import DPOConfig, SFTConfig
+
+    settings = recipe.stages.cold_start
+    assert settings is not None and series.method is not None
+    ours = common_arguments(recipe, series, folder) | {"max_length": settings.max_length}
+    if series.method == "sft":
+        return configuration(SFTConfig, ours | {"completion_only_loss": True}, settings.more, series.stage)
     ours |= {"beta": settings.beta, "loss_type": ["sigmoid"]}
-    both = series.method == "dpo+sft"
-    if both:
+    if series.method == "dpo+sft":
         ours |= {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, settings.sft_weight]}
-    trainer_class = guarded(DPOTrainer, *([StepTokenMean] if both else []))
-    return trainer_class, configuration(DPOConfig, ours, settings.more, series.stage), data
+    return configuration(DPOConfig, ours, settings.more, series.stage)
+
+
+def _sft(series: Series, data: Any) -> tuple[Any, Any]:
+    from trl import SFTTrainer
+
+    return guarded(SFTTrainer), data.remove_columns("rejected").rename_column("chosen", "completion")
+
+
+def _dpo(series: Series, data: Any) -> tuple[Any, Any]:
+    from trl import DPOTrainer
+
+    return guarded(DPOTrainer, *([StepTokenMean] if series.method == "dpo+sft" else [])), data

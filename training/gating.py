@@ -155,17 +155,23 @@ def check_gates(recipe: Recipe, tasks: Sequence[Task]) -> None:
 def _check_metric(gate: StageGate, task: Task) -> None:
     computed = gate.metric == "gf" or "@" in gate.metric or gate.metric in COMPUTED
     metric = gate.of if computed else gate.metric
-    if getattr(task, "judge", None) is not None:
-        return
-    known = {"score"}
-    for sample in task.samples()[:_PROBED]:
-        for response in ("", sample.target):
-            known |= set(score_response(task, sample, response).metrics)
-    if metric not in known:
+    known = known_metrics(task)
+    if known is not None and metric not in known:
         raise ConfigError(
             f"gate {gate.title!r}: {task.name} has no metric {metric!r}; gates can use: "
             f"{', '.join([*sorted(known), *COMPUTED, 'gf'])}"
         )
+
+
+def known_metrics(task: Task) -> set[str] | None:
+    """The metrics that a task's scorer gives; None: a judge would have to be asked."""
+    if getattr(task, "judge", None) is not None:
+        return None
+    known = {"score"}
+    for sample in task.samples()[:_PROBED]:
+        for response in ("", sample.target):
+            known |= set(score_response(task, sample, response).metrics)
+    return known
 
 
 def _check_rollouts(gate: StageGate, settings: EvaluationSettings) -> None:

@@ -32,10 +32,11 @@ from specs_eval.training.distilling import distill_stage
 from specs_eval.training.gating import check_gates
 from specs_eval.training.measuring import Harness, evaluation_tasks
 from specs_eval.training.models import find_model, on_cpu
-from specs_eval.training.ranks import is_first, on_first, start_processes, wait_for_all
+from specs_eval.training.preflight import check_arguments, check_evaluation, check_numbers, check_packages
+from specs_eval.training.ranks import is_first, n_processes, on_first, start_processes, wait_for_all
 from specs_eval.training.recipe_checks import check_recipe
 from specs_eval.training.recipe_file import save_recipe
-from specs_eval.training.redoing import set_aside
+from specs_eval.training.redoing import finish, set_aside
 from specs_eval.training.stages import StageRunner
 from specs_eval.training.state import (
     Handed,
@@ -79,8 +80,12 @@ def train(recipe: Recipe, *, observer: Observer, talk: Talk, redo_from: StageNam
     """
     check_recipe(recipe)
     tasks = [] if recipe.evaluation is None else evaluation_tasks(recipe.evaluation)
+    check_evaluation(recipe, tasks)
     check_gates(recipe, tasks)
     start_processes(cpu=on_cpu(recipe.model))
+    check_numbers(recipe, n_processes())
+    check_packages(recipe)
+    check_arguments(recipe)
     quiet()
     lock = _lock(recipe.output) if is_first() else None
     try:
@@ -130,6 +135,7 @@ class _Pipeline:
 
     def _opened(self, redo_from: StageName | None) -> RunState:
         state = load_state(self.recipe.output)
+        finish(self.recipe, state, self.talk)
         if redo_from is not None:
             set_aside(self.recipe, state, redo_from, self.talk)
         check_unchanged(self.recipe, state)

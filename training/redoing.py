@@ -20,30 +20,65 @@ MERGED = "start"
 def set_aside(recipe: Recipe, state: RunState, first: StageName, talk: Talk) -> None:
     """Forget a stage and all later ones; their folders and their runs move to ``set_aside/N``.
 
-    Their runs move too: two series of one name and other weights would not compare in the store.
+    Their runs move too: two series of one name and other weights would not compare in the store. The state says what is
+    being set aside before anything moves, so that a start after a death in the middle moves the rest (`finish`).
 
     Raises:
         ConfigError: the recipe has no such stage.
         StoreError: the disk refuses.
     """
-    if first not in recipe.stages.chosen:
-        raise ConfigError(f"--from {first}: the recipe has no such stage; it has {', '.join(recipe.stages.chosen)}")
+    _check_stage(recipe, first)
+    state.redoing = first
+    save_state(recipe.output, state)
+    finish(recipe, state, talk)
+
+
+def finish(recipe: Recipe, state: RunState, talk: Talk) -> None:
+    """Set aside what the state says is being set aside, if anything.
+
+    Raises:
+        StoreError: the disk refuses.
+    """
+    first = state.redoing
+    if first is None:
+        return
     stages = STAGES[STAGES.index(first) :]
     names = _series_names(recipe, state, stages)
     target = _next_folder(recipe.output / ASIDE)
     moved = [recipe.output / name for name in names]
     moved += [recipe.output / PAIRS] if "distill" in stages else []
-    moved += [recipe.output / MERGED / name for name in stages]
     try:
         _move([folder for folder in moved if folder.exists()], target)
+        merged = [recipe.output / MERGED / name for name in stages]
+        _move([folder for folder in merged if folder.exists()], target / MERGED)
         _move(_runs(recipe, names), target / "runs")
     except OSError as error:
         raise StoreError(f"cannot set aside what is in {recipe.output}: {error.strerror}") from error
-    for stage in stages:
-        state.stages.pop(stage, None)
+    _drop(state, first)
     save_state(recipe.output, state)
     if target.exists():
         talk(f"set aside in {target}: {', '.join(sorted(path.name for path in target.iterdir()))}")
+
+
+def forget(recipe: Recipe, state: RunState, first: StageName) -> None:
+    """Take a stage and all later ones out of a state, in memory only: what `set_aside` would leave.
+
+    Raises:
+        ConfigError: the recipe has no such stage.
+    """
+    _check_stage(recipe, first)
+    _drop(state, first)
+
+
+def _drop(state: RunState, first: StageName) -> None:
+    for stage in STAGES[STAGES.index(first) :]:
+        state.stages.pop(stage, None)
+    state.redoing = None
+
+
+def _check_stage(recipe: Recipe, first: StageName) -> None:
+    if first not in recipe.stages.chosen:
+        raise ConfigError(f"--from {first}: the recipe has no such stage; it has {', '.join(recipe.stages.chosen)}")
 
 
 def _series_names(recipe: Recipe, state: RunState, stages: tuple[StageName, ...]) -> list[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from specs_eval.chat import ImagePart, images_of
-from specs_eval.errors import ConfigError, TrainingError
+from specs_eval.errors import ConfigError
 from specs_eval.task import Sample
 from specs_eval.training.arguments import Series, accumulation, common_arguments, configuration
 from specs_eval.training.config import Recipe, RLSettings, VllmSettings
@@ -45,24 +45,18 @@ def rl_trainer(
         callbacks: of transformers.
 
     Raises:
-        ConfigError: the recipe's numbers do not fit together, or vLLM is asked for and not installed.
-        TrainingError: there are fewer questions than one generation takes.
+        ConfigError: the recipe's numbers do not fit together, there are fewer questions than one generation takes, or
+            vLLM is asked for and not installed.
     """
-    from trl import GRPOConfig, GRPOTrainer
+    from trl import GRPOTrainer
 
     settings = getattr(recipe.stages, series.stage)
     assert isinstance(settings, RLSettings)
     check_groups(settings, series.stage, n_processes())
     rows = question_rows(reward)
-    if len(rows) < settings.batch * settings.updates_per_generation:
-        raise TrainingError(
-            f"there are {len(rows):,} questions, and one generation takes {settings.batch * settings.updates_per_generation:,} "
-            f"(stages.{series.stage}: batch x updates_per_generation): lower these or raise questions.limit"
-        )
-    ours = common_arguments(recipe, series, folder) | _grpo_arguments(recipe, series, settings)
-    ours["max_completion_length"] = settings.max_new_tokens or reward.task.max_new_tokens
+    check_questions(settings, series.stage, len(rows))
     # Before the model: under ZeRO-3 the arguments make it load in shards.
-    config = configuration(GRPOConfig, ours, settings.more, series.stage)
+    config = grpo_config(recipe, series, folder, reward.task.max_new_tokens)
     model, processor = load_model(start, recipe.model), load_processor(start, recipe.model)
     lora = None if recipe.model.lora is None else adapter_config(model, recipe.model.lora)
     try:
@@ -79,6 +73,27 @@ def rl_trainer(
         raise ConfigError(f"stages.{series.stage}: {error}") from error
     trainer.dynamic_rounds = settings.dynamic_sampling
     return trainer
+
+
+def grpo_config(recipe: Recipe, series: Series, folder: Path, max_new_tokens: int) -> Any:
+    """TRL's configuration of a series.
+
+    Args:
+        recipe: with the stage of the series.
+        series: ``zero`` or ``rl``.
+        folder: of the series.
+        max_new_tokens: what the questions ask for; the stage's own number stands over it.
+
+    Raises:
+        ConfigError: the recipe's numbers do not fit together, or TRL refuses one.
+    """
+    from trl import GRPOConfig
+
+    settings = getattr(recipe.stages, series.stage)
+    assert isinstance(settings, RLSettings)
+    ours = common_arguments(recipe, series, folder) | _grpo_arguments(recipe, series, settings)
+    ours["max_completion_length"] = settings.max_new_tokens or max_new_tokens
+    return configuration(GRPOConfig, ours, settings.more, series.stage)
 
 
 def _grpo_arguments(recipe: Recipe, series: Series, settings: RLSettings) -> dict[str, Any]:
@@ -125,6 +140,20 @@ def check_groups(settings: RLSettings, stage: str, devices: int) -> None:
         raise ConfigError(
             f"stages.{stage}: with dynamic_sampling each of {devices} devices generates whole groups of "
             f"{settings.rollouts} rollouts, not {local}: change batch or updates_per_generation"
+        )
+
+
+def check_questions(settings: RLSettings, stage: str, n: int) -> None:
+    """Refuse fewer questions than one generation takes.
+
+    Raises:
+        ConfigError: there are fewer.
+    """
+    taken = settings.batch * settings.updates_per_generation
+    if n < taken:
+        raise ConfigError(
+            f"there are {n:,} questions, and one generation takes {taken:,} (stages.{stage}: batch x updates_per_generation): "
+            "lower these or raise questions.limit"
         )
 
 

@@ -76,6 +76,8 @@ class RunState(_Record):
 
     schema_version: int = SCHEMA_VERSION
     stages: dict[StageName, StageState] = Field(default_factory=dict)
+    redoing: StageName | None = None
+    """This stage and all later ones are being set aside."""
 
 
 def load_state(output: Path) -> RunState:

@@ -13,6 +13,7 @@ from specs_eval.analysis.checks.measures import Sides
 from specs_eval.analysis.checks.sequential import Decided, Limits, decide
 from specs_eval.analysis.checks.sources import Source, StoredSource
 from specs_eval.cli.check_run_options import Running
+from specs_eval.errors import EXIT_INTERRUPTED
 
 
 def answer_sequentially(
@@ -48,7 +49,7 @@ def answer_sequentially(
             answer = _answer(question, source, limits, plan.notes, source.base_names())
         except KeyboardInterrupt:
             click.echo("Interrupted. Everything finished is stored; the same command continues.", err=True)
-            sys.exit(130)
+            sys.exit(EXIT_INTERRUPTED)
     return answer
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from specs_eval.errors import EXIT_REGRESSION, ConfigError
+from specs_eval.errors import EXIT_INTERRUPTED, EXIT_REGRESSION, ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +48,7 @@ def train(
     changes: dict[str, Any] = {"output": output, "seed": seed}
     recipe = load_recipe(find_recipe(recipe_name), {key: value for key, value in changes.items() if value is not None})
     if dry_run:
-        _show_plan(recipe)
+        _show_plan(recipe, redo_from)
         return
     started = time.monotonic()
     outcome = _trained(recipe, redo_from, console)
@@ -71,12 +71,12 @@ def _trained(recipe: Recipe, redo_from: StageName | None, console: Console) -> O
     try:
         outcome = run(recipe, observer=observer, talk=lambda text: _say(console, text), redo_from=redo_from)
     except ImportError as error:
-        raise ConfigError(
-            f"training needs more packages ({error.name} is missing): pip install 'specs-eval[train]'"
-        ) from error
+        missing = f"{error.name} is missing" if error.name else str(error).strip()
+        raise ConfigError(f"training needs more packages ({missing}): pip install 'specs-eval[train]'") from error
     except KeyboardInterrupt:
-        _say(console, "Interrupted. Whole checkpoints and evaluations are kept; the same command goes on.")
-        sys.exit(130)
+        command = "the same command" if redo_from is None else "the same command without --from"
+        _say(console, f"Interrupted. Whole checkpoints and evaluations are kept; {command} goes on.")
+        sys.exit(EXIT_INTERRUPTED)
     return outcome if int(os.environ.get("RANK", "0")) == 0 else None
 
 
@@ -104,19 +104,17 @@ def _say(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _show_plan(recipe: Recipe) -> None:
-    from specs_eval.training.gating import check_gates
-    from specs_eval.training.measuring import evaluation_tasks
+def _show_plan(recipe: Recipe, redo_from: StageName | None) -> None:
     from specs_eval.training.plan import plan
-    from specs_eval.training.recipe_checks import check_recipe
+    from specs_eval.training.redoing import forget
     from specs_eval.training.state import check_unchanged, load_state
 
-    check_recipe(recipe)
-    if recipe.evaluation is not None:
-        check_gates(recipe, evaluation_tasks(recipe.evaluation))
-    state = load_state(recipe.output)
-    check_unchanged(recipe, state)
     devices = int(os.environ.get("WORLD_SIZE", "1"))
+    _check(recipe, devices)
+    state = load_state(recipe.output)
+    if redo_from is not None:
+        forget(recipe, state, redo_from)
+    check_unchanged(recipe, state)
     click.echo(
         f"{recipe.model.path}, {'adapter' if recipe.model.lora else 'all weights'}, seed {recipe.seed}, {devices} processes"
     )
@@ -126,11 +124,31 @@ def _show_plan(recipe: Recipe) -> None:
             click.echo(f"   {line}")
 
 
+def _check(recipe: Recipe, devices: int) -> None:
+    """Whatever a run refuses before it trains, but for packages: a plan may be made on another machine."""
+    from importlib.util import find_spec
+
+    from specs_eval.training.gating import check_gates
+    from specs_eval.training.measuring import evaluation_tasks
+    from specs_eval.training.preflight import check_arguments, check_evaluation, check_numbers
+    from specs_eval.training.recipe_checks import check_recipe
+
+    check_recipe(recipe)
+    tasks = [] if recipe.evaluation is None else evaluation_tasks(recipe.evaluation)
+    check_evaluation(recipe, tasks)
+    check_gates(recipe, tasks)
+    check_numbers(recipe, devices)
+    if devices == 1 and find_spec("trl") is not None:
+        check_arguments(recipe)
+
+
 def _show(recipe: Recipe, outcome: Outcome) -> None:
     """A line for each series, and what was handed on."""
+    from specs_eval.training.stages import order
+
     for stage, state in outcome.state.stages.items():
         for name, series in state.series.items():
-            best = max(series.evaluated, key=lambda one: (one.gf or 0.0, one.rank or 0.0, -one.step), default=None)
+            best = max(series.evaluated, key=order, default=None)
             if best is not None:
                 values = (("ID", best.id), ("OOD", best.ood), ("GF", best.gf))
                 told = ", ".join(f"{word} {100 * value:.1f} %" for word, value in values if value is not None)

@@ -309,5 +309,5 @@ def test_numbers_that_do_not_fit_together_are_refused(tmp_path: Path, pairs: Pat
         cold_trainer(tmp_path, pairs, "dpo", more={"beta": 0.1})
     with pytest.raises(ConfigError, match=r"refuses: .*loss_weights"):
         cold_trainer(tmp_path, pairs, "dpo", more={"loss_weights": [1.0, 2.0]})
-    with pytest.raises(TrainingError, match="16 training pairs, and one step takes 17"):
+    with pytest.raises(ConfigError, match="16 training pairs, and one step takes 17"):
         cold_trainer(tmp_path, pairs, "dpo", batch=17, per_device=17)

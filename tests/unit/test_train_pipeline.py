@@ -14,7 +14,7 @@ from specs_eval.checkpoints import Checkpoint
 from specs_eval.errors import ConfigError, StoreError, TrainingError
 from specs_eval.sampling import SamplingSpec
 from specs_eval.store import RunStore
-from specs_eval.training import measuring, pipeline, stages
+from specs_eval.training import measuring, pipeline, preflight, redoing, stages
 from specs_eval.training.arguments import Series, save_every
 from specs_eval.training.checkpoints import checkpoint_folder, saved_steps
 from specs_eval.training.config import Recipe
@@ -101,6 +101,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     world = World(tmp_path / "out")
     monkeypatch.setattr(measuring, "create_backend", lambda name, options: world.backend)
     monkeypatch.setattr(measuring, "get_task", lambda name, *rest, **more: FakeTask(N, name))
+    monkeypatch.setattr(preflight, "check_pairs", lambda settings, folder: None)
+    for slow in ("check_packages", "check_arguments"):  # they import TRL
+        monkeypatch.setattr(pipeline, slow, lambda recipe: None)
     monkeypatch.setattr(
         stages.StageRunner, "_trainer", lambda self, series, folder: Trainer(self, series, folder, world)
     )
@@ -263,6 +266,35 @@ def test_from_runs_a_stage_again_and_sets_what_was_there_aside(world: World) -> 
     runs = [run.manifest.checkpoint.name for run in RunStore.open(world.output / "runs").runs()]
     assert len(runs) == len(set(runs)) * 2
     assert outcome.closed is None
+
+
+@pytest.mark.parametrize("survives", [0, 1, 3])
+def test_killed_while_setting_aside_the_rest_follows_at_the_next_start(
+    world: World, survives: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stage whose checkpoints are gone must not count as done, nor one that is to be done again be gone on from."""
+    world.run()
+    world.trained.clear()
+    world.generation, moved = 1, list[str]()
+    move = redoing.shutil.move
+
+    def dies(source: str, target: str) -> None:
+        if len(moved) == survives:
+            raise KeyboardInterrupt
+        moved.append(source)
+        move(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(redoing.shutil, "move", dies)
+        with pytest.raises(KeyboardInterrupt):
+            world.run(redo_from="cold_start")
+    assert world.run().closed is None
+    assert world.trained == [*ALL[4:], "rl 1", "rl 2"]
+    for series in ("sft", "dpo", "rl"):
+        (aside,) = world.output.glob(f"set_aside/*/{series}")
+        assert saved_steps(aside) == saved_steps(world.output / series)
+    runs = [run.manifest.checkpoint.name for run in RunStore.open(world.output / "runs").runs()]
+    assert len(runs) == len(set(runs)) * 2
 
 
 def test_a_changed_recipe_is_refused_and_from_is_the_way_out(world: World) -> None:

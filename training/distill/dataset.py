@@ -159,6 +159,31 @@ def card(title: str, splits: Sequence[str], lines: Sequence[str]) -> str:
     return f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}\n---\n\n# {title}\n\n{listed}\n"
 
 
+def count_pairs(folder: str | Path) -> int:
+    """Training pairs of a folder, without reading them.
+
+    Raises:
+        ConfigError: the folder holds no pairs, none to train on, or its file is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = _train_file(Path(folder))
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(f"cannot read {path}: {error}; make the pairs again in another folder") from error
+
+
+def _train_file(place: Path) -> Path:
+    if not (place / SUMMARY).is_file():
+        raise ConfigError(f"{place} holds no preference pairs; 'specs-eval distill' writes such a folder")
+    path = place / f"{SPLITS[0]}-00000.parquet"
+    if not path.is_file():
+        raise ConfigError(f"{place} has no pairs to train on: {path.name} is missing")
+    return path
+
+
 def load_pairs(folder: str | Path, *, provenance: bool = False) -> DatasetDict:
     """The pairs of a folder, ready for TRL's DPO trainer: split ``train``, and ``validation`` where any are held out.
 
@@ -169,13 +194,12 @@ def load_pairs(folder: str | Path, *, provenance: bool = False) -> DatasetDict:
         provenance: keep the columns that say where each pair comes from.
 
     Raises:
-        ConfigError: the folder holds no pairs.
+        ConfigError: the folder holds no pairs, or none to train on.
     """
     from datasets import load_dataset
 
     place = Path(folder)
-    if not (place / SUMMARY).is_file():
-        raise ConfigError(f"{place} holds no preference pairs; 'specs-eval distill' writes such a folder")
+    _train_file(place)
     files = {split: str(path) for split in SPLITS if (path := place / f"{split}-00000.parquet").is_file()}
     loaded: DatasetDict = load_dataset("parquet", data_files=files)
     return loaded if provenance else loaded.select_columns(list(TRL_COLUMNS))

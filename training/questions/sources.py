@@ -31,6 +31,7 @@ LAYOUTS: dict[str, tuple[Layout, tuple[str, ...]]] = {
 }
 """Name -> how a row is read, and which files of a folder are looked for."""
 
+EASYVQA = "easyvqa"
 EASYVQA_ALTERNATIVES = {"shape": SHAPES, "color": COLORS, "yes/no": ("yes", "no")}
 EASYVQA_BUDGET = Budget(EasyVQA.max_new_tokens, EasyVQA.reasoning_tokens)
 
@@ -49,18 +50,30 @@ def load_questions(source: str, limit: int | None = None) -> QuestionSet:
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit must be >= 1, not {limit}")
-    if source == "easyvqa":
+    if source == EASYVQA:
         return collect("easyvqa", _easyvqa(), place="easy-VQA train", limit=limit, budget=EASYVQA_BUDGET)
+    name, path, files = find_source(source)
+    layout = LAYOUTS[name][0]
+    rows = (question for file in files for question in _of_file(file, layout, several=len(files) > 1))
+    return collect(f"{name}_{_slug(Path(path).stem)}", rows, place=path, limit=limit)
+
+
+def find_source(source: str) -> tuple[str, str, list[Path]]:
+    """(layout, place, files) of a source as it is typed; nothing is read yet.
+
+    Raises:
+        ConfigError: the source is not understood.
+        TaskDataError: there is no such file.
+    """
+    if source == EASYVQA:
+        return EASYVQA, "", []
     name, colon, path = source.partition(":")
     if not colon and source.endswith(".jsonl"):
         name, path = "jsonl", source
     if name not in LAYOUTS or not path:
-        known = ", ".join(["easyvqa", *(f"{layout}:PATH" for layout in LAYOUTS)])
-        raise ConfigError(f"--questions {source!r} is not understood; write one of {known}")
-    layout, suffixes = LAYOUTS[name]
-    files = data_files(Path(path), suffixes)
-    rows = (question for file in files for question in _of_file(file, layout, several=len(files) > 1))
-    return collect(f"{name}_{_slug(Path(path).stem)}", rows, place=path, limit=limit)
+        known = ", ".join([EASYVQA, *(f"{layout}:PATH" for layout in LAYOUTS)])
+        raise ConfigError(f"questions {source!r} are not understood; write one of {known}")
+    return name, path, data_files(Path(path), LAYOUTS[name][1])
 
 
 def _of_file(file: Path, layout: Layout, *, several: bool) -> Iterator[Question | UnusableQuestion]:
