@@ -11,10 +11,10 @@ import torch
 from hf_tiny_models import checkpoint_folder, checkpoint_of, loaded_backend, mixed_chats, requests_for, responses_by_key
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, DynamicCache, GenerationMixin
 
 from specs_eval.backends.base import BackendOptions
-from specs_eval.backends.hf import HFBackend, loading, probe
+from specs_eval.backends.hf import HFBackend, canonical, loading, probe, prompts
 from specs_eval.backends.hf.layouts import SharedLayout
 from specs_eval.errors import CheckpointError, GenerationError
 from specs_eval.sampling import SamplingSpec
@@ -225,6 +225,33 @@ def test_a_model_that_is_decoded_wrongly_is_refused(copy: Path, monkeypatch: pyt
     monkeypatch.setattr(probe, "TOLERANCE", {torch.float32: -1.0})
     with pytest.raises(CheckpointError, match="not decoded correctly.*shared: logits off.*repeated: logits off"):
         loaded_backend(copy)
+
+
+def test_a_cache_under_an_unknown_name_is_refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as renamed:
+        renamed.setattr(prompts, "CACHE_KEYWORDS", ("older", "oldest"))
+        with pytest.raises(CheckpointError, match="neither older nor oldest.*install an older transformers"):
+            loaded_backend(copy)
+    update = GenerationMixin._update_model_kwargs_for_generation
+
+    def twice(self: Any, outputs: Any, kwargs: dict[str, Any], **more: Any) -> dict[str, Any]:
+        """As a version does that renames the cache and still takes the old name."""
+        return {**update(self, outputs, kwargs, **more), "memory": DynamicCache()}
+
+    monkeypatch.setattr(GenerationMixin, "_update_model_kwargs_for_generation", twice)
+    with pytest.raises(CheckpointError, match="came back as memory.*install an older transformers"):
+        loaded_backend(copy)
+
+
+def test_a_model_whose_doubtful_draws_are_settled_wrongly_is_refused(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        canonical, "_scratch", lambda cache: cache
+    )  # so that the second draw sees the first one's tokens
+    with pytest.raises(CheckpointError, match="not be settled correctly .logits off.*verify=off"):
+        loaded_backend(copy)
+    HFBackend(BackendOptions(extra={"verify": "off"})).load(checkpoint_of(copy))
 
 
 def test_the_probe_falls_back(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,15 +46,16 @@ class Canonical:
             tokens: what the rollout has so far.
             uniform: its uniform number at this position, shape (1,); None at temperature 0.
         """
+        choice = choose(Distribution(self.logits(sample, tokens)), uniform, self._spec, noise=0.0)
+        return None if bool(choice.doubtful) else int(choice.tokens)
+
+    def logits(self, sample: int, tokens: list[int]) -> Tensor:
+        """Logits after a sample's prompt and `tokens`, float32, shape (1, n_vocabulary)."""
         if sample not in self._prompts:
             self._prompts[sample] = prefill(self._model, self._inputs[sample])
         prompts = self._prompts[sample]
-        logits = prompts.logits if not tokens else self._logits(sample, tokens)
-        choice = choose(Distribution(logits), uniform, self._spec, noise=0.0)
-        return None if bool(choice.doubtful) else int(choice.tokens)
-
-    def _logits(self, sample: int, tokens: list[int]) -> Tensor:
-        prompts = self._prompts[sample]
+        if not tokens:
+            return prompts.logits
         cache = _scratch(prompts.cache)
         if cache is None and self._layout is not None:
             cache = self._layout.prompt_cache(sample, prompts.length)

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 from specs_eval.backends.hf import attention
-from specs_eval.backends.hf.prompts import Prompts, advance, next_logits
+from specs_eval.backends.hf.prompts import Prompts, advance, cache_keyword, next_logits
 
 ALIGNMENT = 16
 """Room is made in multiples of this: CUDA kernels want rows of masks aligned."""
@@ -93,7 +93,7 @@ class SharedLayout:
             n_slots: slots a row.
             n_steps: steps that are expected at most.
         """
-        self._model = model
+        self._model, self._keyword = model, cache_keyword(model)
         self._rows = list(rows)
         self.n_rows, self.n_slots = len(rows), n_slots
         self._prompt_length = max(prompts.length for prompts, _ in groups)
@@ -136,9 +136,9 @@ class SharedLayout:
             input_ids=tokens.view(self.n_rows, self.n_slots),
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=self._cache,
             use_cache=True,
             return_dict=True,
+            **{self._keyword: self._cache},
         )
         self._n_steps += 1
         return torch.as_tensor(outputs.logits.flatten(0, 1).float())

@@ -3,6 +3,7 @@
 Models differ in positions, masks and caches, and a mistake there gives fluent, slightly wrong text. So each
 architecture proves itself once: two prompts of different length and image size are prefilled and decoded for a few
 steps, with different tokens in each slot, and the logits must equal those of plain forward passes without a cache.
+So must those of the passes that settle a doubtful draw (`canonical`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from specs_eval.backends.hf.canonical import Canonical
 from specs_eval.backends.hf.chats import Inputs
 from specs_eval.backends.hf.engine import Engine
 from specs_eval.backends.hf.foreign_errors import INPUT_ERRORS, first_line, is_out_of_memory
@@ -20,6 +22,7 @@ from specs_eval.backends.hf.layouts import Layout, RepeatedLayout, SharedLayout
 from specs_eval.backends.hf.prompts import collate, prefill
 from specs_eval.chat import Chat, ImagePart, user_chat
 from specs_eval.errors import CheckpointError, GenerationError
+from specs_eval.sampling import SamplingSpec
 
 N_STEPS = 3
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
@@ -66,6 +69,8 @@ def settle_layout(engine: Engine, source: str) -> None:
             continue
         if error_share <= TOLERANCE[engine.settings.dtype]:
             engine.layout, engine.joint_prefill = layout, joint
+            if engine.settings.verify:
+                _check_settling(engine, inputs, tokens, plain, source)
             return
         reasons.append(f"{layout}: logits off by {error_share:.2g} of their spread")
     raise CheckpointError(
@@ -97,6 +102,27 @@ def plain_logits(model: Any, inputs: Inputs, tokens: Tensor) -> Tensor:
             more = extended[key].new_full((1, tokens.numel() - 1), value)
             extended[key] = torch.cat([extended[key], more], dim=1)
     return torch.as_tensor(model(**extended, use_cache=False, return_dict=True).logits[0, -tokens.numel() :].float())
+
+
+def _check_settling(engine: Engine, inputs: list[Inputs], tokens: Tensor, plain: Tensor, source: str) -> None:
+    """Whether doubtful draws are settled on the model's own logits, also the second of a prompt.
+
+    Raises:
+        CheckpointError: they are not, or the model cannot do it.
+    """
+    canonical = Canonical(engine.model, SamplingSpec(0.0, N_STEPS), inputs)
+    try:
+        logits = [canonical.logits(i, tokens[i, slot, :-1].tolist()) for i in range(len(inputs)) for slot in (0, 1)]
+        error_share = _difference(plain[:, -1], torch.cat(logits))
+        fault = f"logits off by {error_share:.2g} of their spread"
+    except INPUT_ERRORS as error:
+        _pass_on_memory(error)
+        error_share, fault = float("inf"), first_line(error)
+    if error_share > TOLERANCE[engine.settings.dtype]:
+        raise CheckpointError(
+            f"{source} ({type(engine.model).__name__}) is refused: draws that rounding could flip would not be settled "
+            f"correctly ({fault}). With verify=off nothing is settled, and text may depend on the batch"
+        )
 
 
 def _decoded_logits(engine: Engine, inputs: list[Inputs], tokens: Tensor, name: str, joint: bool) -> Tensor:

@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
-from transformers import DynamicCache
+from transformers.cache_utils import Cache, DynamicCache
 
 from specs_eval.backends.hf.chats import Inputs
+from specs_eval.errors import CheckpointError
+
+CACHE_KEYWORDS = ("cache", "past_key_values")
+"""What models call their key-value cache: since transformers 5.24, and before."""
 
 PREFILL_TOKENS = {"cpu": 2048, "cuda": 8192}
 """Prompt tokens (with padding) of one prefill. Longer prompts go alone: batching them saves nothing any more."""
@@ -46,8 +51,25 @@ class Prompts:
         return None if positions is None else positions[..., -1]
 
 
+def cache_keyword(model: Any) -> str:
+    """The name under which a model takes its key-value cache.
+
+    Raises:
+        CheckpointError: under none that we know.
+    """
+    parameters = inspect.signature(model.forward).parameters
+    for name in CACHE_KEYWORDS:
+        if name in parameters:
+            return name
+    raise _foreign_cache(model, f"its forward takes neither {' nor '.join(CACHE_KEYWORDS)}")
+
+
 def prefill(model: Any, inputs: Inputs) -> Prompts:
-    """One forward pass over prompts; the only one that sees images."""
+    """One forward pass over prompts; the only one that sees images.
+
+    Raises:
+        CheckpointError: transformers hands the cache on in a way that we do not follow.
+    """
     kwargs: dict[str, Any] = {key: tensor.to(model.device) for key, tensor in inputs.items()}
     tokens = kwargs.pop("input_ids")
     parameters = inspect.signature(model.forward).parameters
@@ -55,20 +77,24 @@ def prefill(model: Any, inputs: Inputs) -> Prompts:
         # The model's own rule (M-RoPE and others), with padding taken into account; decoding goes on from the last.
         kwargs["position_ids"] = model._prepare_position_ids_for_generation(tokens, kwargs)
     cache = DynamicCache(config=model.config.get_text_config(decoder=True))
-    kwargs |= {"past_key_values": cache, "use_cache": True}
+    keyword = cache_keyword(model)
+    kwargs |= {keyword: cache, "use_cache": True}
     last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
     prepared = model.prepare_inputs_for_generation(tokens, is_first_iteration=True, **kwargs, **last_only)
     outputs = model(**prepared, return_dict=True)
     kwargs = model._update_model_kwargs_for_generation(outputs, kwargs)
     kept = {key: value for key, value in kwargs.items() if not key.startswith(_VISION_PREFIXES)}
-    return Prompts(outputs.logits[:, -1].float(), kept.pop("past_key_values"), kept)
+    cache = kept.pop(keyword)
+    stray = [key for key, value in kept.items() if isinstance(value, Cache)]
+    if stray:  # the next steps would be given two caches, and might read the one that we do not move on
+        raise _foreign_cache(model, f"it was given as {keyword} and came back as {', '.join(stray)}")
+    return Prompts(outputs.logits[:, -1].float(), cache, kept)
 
 
 def next_logits(model: Any, tokens: Tensor, cache: Any, kwargs: dict[str, Any]) -> Tensor:
     """Logits after `tokens` (shape (n_rows, n_new)), which follow what is in the cache; float32, last position only."""
-    prepared = model.prepare_inputs_for_generation(
-        tokens, next_sequence_length=tokens.shape[1], past_key_values=cache, **kwargs
-    )
+    given = {**kwargs, cache_keyword(model): cache}
+    prepared = model.prepare_inputs_for_generation(tokens, next_sequence_length=tokens.shape[1], **given)
     outputs = model(**prepared, return_dict=True)
     return torch.as_tensor(outputs.logits[:, -1].float())
 
@@ -111,6 +137,13 @@ def group_by_length(lengths: Sequence[int], budget: int) -> list[list[int]]:
         else:
             groups.append([index])
     return groups
+
+
+def _foreign_cache(model: Any, how: str) -> CheckpointError:
+    return CheckpointError(
+        f"transformers {transformers.__version__} hands on the key-value cache of {type(model).__name__} in a way that "
+        f"this version of specs-eval does not know ({how}): install an older transformers or a newer specs-eval"
+    )
 
 
 def _pad_left(tensor: Tensor, length: int, fill: int) -> Tensor:
