@@ -21,7 +21,7 @@ browser:  ## Chromium for the tests of the report, where root may install it; wi
 	@($(HAS_BROWSER)) || { $(GET_BROWSER); } >/dev/null 2>&1 || true
 	@($(HAS_BROWSER)) || echo "no Chromium with chromedriver: the tests of the report in a browser are skipped"
 
-demo: setup  ## evaluate a tiny VLM and a series trained from it on the spot
+demo: setup  ## take a tiny VLM through all stages of training, evaluated as it goes; ends with report.html
 	$(BIN)/specs-eval demo
 
 test: setup browser  ## everything but the tests marked slow

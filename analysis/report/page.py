@@ -17,7 +17,7 @@ from specs_eval.analysis.report.palette import Style, styles
 from specs_eval.analysis.report.samples import Candidates, Packed, pack
 
 _SCRIPTS = ("page.js", "samples.js")
-_MANY_FIGURES, _FIRST_FIGURES = 9, 6
+_MANY_FIGURES, _FIRST_FIGURES = 9, 9
 _MANY_PARTS = 6
 _MEGABYTE = 1_000_000
 _MANY_TABLES = 6

@@ -15,8 +15,20 @@ from specs_eval.cli.report_runs import ShownRuns
 STATE_FILE = "trainer_state.json"
 _MAX_BYTES = 100_000_000
 _MAX_QUANTITIES = 16
-_FIRST = ("loss", "reward", "margin", "entropy", "kl", "length", "learning_rate", "grad_norm")
-"""Words of quantity names, in the order in which they are shown."""
+_KNOWN = (
+    "loss",
+    "reward",
+    "rewards/format_reward/mean",
+    "rewards/accuracy_reward/mean",
+    "rewards/chosen",
+    "rewards/rejected",
+    "rewards/margins",
+    "entropy",
+    "frac_reward_zero_std",
+)
+"""What is looked at first, in this order: the names that TRL logs under, with the names of our rewards."""
+_WORDS = ("loss", "reward", "margin", "entropy", "kl", "length", "clip", "learning_rate", "grad_norm")
+"""Words of further names, in the order in which they are shown."""
 _NOT_SHOWN = frozenset({"step", "epoch", "total_flos"})
 
 
@@ -107,7 +119,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _order(quantity: str) -> tuple[int, str]:
-    """Loss, rewards and margins first; what is no word of the list last."""
-    place = next((number for number, word in enumerate(_FIRST) if word in quantity), len(_FIRST))
-    return place, quantity
+def _order(quantity: str) -> tuple[int, int, str]:
+    """Known names first, then by word; what has none of the words last."""
+    known = _KNOWN.index(quantity) if quantity in _KNOWN else len(_KNOWN)
+    word = next((number for number, word in enumerate(_WORDS) if word in quantity), len(_WORDS))
+    return known, word, quantity

@@ -168,5 +168,10 @@ def _report(recipe: Recipe, outcome: Outcome) -> None:
 
     series = [name for state in outcome.state.stages.values() for name in state.series]
     trained = [part for name in series for part in ("--training", str(recipe.output / name))]
-    page = ["-o", str(recipe.output / "report.html")]
-    main(["report", "--store", str(store_of(recipe)), "--base", "base", *trained, *page], standalone_mode=False)
+    # Not the questions that pairs were sampled from: they lie in the same store.
+    asked = recipe.evaluation
+    reading = ["--tasks", ",".join(text.partition("[")[0] for text in (asked.id, asked.ood, *asked.tasks))]
+    reading += [] if "[" in asked.id + asked.ood else ["--id", asked.id, "--ood", asked.ood]
+    reading += ["--gain", asked.gain] if asked.gain else []
+    reading += ["--beta", str(asked.gf_beta), "-o", str(recipe.output / "report.html")]
+    main(["report", "--store", str(store_of(recipe)), "--base", "base", *trained, *reading], standalone_mode=False)

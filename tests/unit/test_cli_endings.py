@@ -106,8 +106,8 @@ def test_the_demo_ends_with_the_step_that_was_stopped(
     def interrupted(*_: Any, **__: Any) -> NoReturn:
         raise stop
 
-    monkeypatch.setattr("specs_eval.training.tiny.train_series", interrupted)
+    monkeypatch.setattr("specs_eval.training.pipeline.train", interrupted)
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(main, ["demo", "--questions", "3"])
+    result = CliRunner().invoke(main, ["demo"])
     assert result.exit_code == code
     assert result.output.count("$ specs-eval") == 1

@@ -540,5 +540,5 @@ def test_many_tasks_fold(tmp_path: Path) -> None:
             write_run(tmp_path / "runs", FakeRun(f"task{number}", np.eye(4), f"x/checkpoint-{step}"))
     assert call("--store", tmp_path / "runs", "-o", tmp_path / "r.html").exit_code == 0
     page = (tmp_path / "r.html").read_text()
-    assert "<summary>6 more figures</summary>" in page and "<summary>12 more tables</summary>" in page
+    assert "<summary>3 more figures</summary>" in page and "<summary>12 more tables</summary>" in page
     assert page.count('data-figure="score-') == 12
