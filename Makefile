@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup browser demo test test-all test-vllm lint types check bench clean
+.PHONY: setup browser demo test test-all test-vllm study lint types check bench clean
 
 setup: $(VENV)/.installed
 
@@ -46,6 +46,9 @@ types: setup  ## mypy sees what ships, not the repository root (where specs_eval
 	cd build/typecheck && ../../$(BIN)/mypy --config-file ../../pyproject.toml --python-executable ../../$(BIN)/python -p specs_eval
 
 check: lint types test
+
+study: setup  ## the experiment of docs/study.md over many seeds: hours on two cores; killed, it goes on
+	$(BIN)/python benchmarks/study/study.py --output study
 
 bench: setup
 	$(BIN)/python benchmarks/bench_rollouts.py

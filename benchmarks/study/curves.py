@@ -66,6 +66,8 @@ def read_curves(output: Path, settings: list[Setting], seeds: tuple[int, ...]) -
     """The curves of all cells that have run."""
     cells = [(setting, seed) for setting in settings for seed in seeds]
     done = [cell for cell in cells if (cell_folder(output, *cell) / "done.json").is_file()]
+    if not done:
+        return pd.DataFrame(columns=KEYS)
     return pd.concat([cell_curves(output, *cell) for cell in done], ignore_index=True).round(4)
 
 

@@ -58,3 +58,9 @@ def by_name(name: str) -> Setting:
         KeyError: there is none.
     """
     return {setting.name: setting for setting in SETTINGS}[name]
+
+
+REPORTED = ("reference",)
+"""Settings that are run on the reported seeds: the one that ships and what was chosen."""
+REPORTED_QUESTIONS = 80
+"""Questions of an evaluation on the reported seeds; on the others there are 40."""
