@@ -37,6 +37,10 @@ class TrackerSettings:
     """Name of the run among the trainings of the project."""
     folder: Path = Path("tensorboard")
     """For TensorBoard."""
+    kind: str = "evaluation"
+    """What W&B calls the job type."""
+    run_id: str = ""
+    """Of W&B: a run of this id is gone on with; empty: a new run."""
 
 
 class TensorBoard:
@@ -68,7 +72,11 @@ class WandB:
             import wandb
         except ImportError as error:
             raise _missing("wandb") from error
-        self._run: Any = wandb.init(project=settings.project, name=settings.run, job_type="evaluation")
+        again: dict[str, Any] = {"id": settings.run_id, "resume": "allow"} if settings.run_id else {}
+        try:
+            self._run: Any = wandb.init(project=settings.project, name=settings.run, job_type=settings.kind, **again)
+        except wandb.Error as error:
+            raise ConfigError(f"wandb refuses: {str(error).rstrip('.')}; log in, or set WANDB_MODE=offline") from error
         self._run.define_metric(STEP)
         self._run.define_metric("*", step_metric=STEP)
 

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from specs_eval.training.reporting import Report, nothing, training_values
+
 Saved = Callable[[int], bool]
 """(step) -> whether to stop; called in every process when the checkpoint of the step is whole."""
 Talk = Callable[[str], None]
@@ -17,17 +19,19 @@ _SHOWN = {
     "rewards/format_reward/mean": "format",
     "rewards/accuracy_reward/mean": "accuracy",
     "entropy": "entropy",
+    "completions/clipped_ratio": "overlong",
 }
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-def stage_callbacks(name: str, saved: Saved, talk: Talk) -> list[Any]:
+def stage_callbacks(name: str, saved: Saved, talk: Talk, report: Report = nothing) -> list[Any]:
     """The callbacks of a series.
 
     Args:
         name: of the series.
         saved: asked after each save.
         talk: gets a line now and then.
+        report: gets the numbers of every step.
     """
     from transformers import TrainerCallback
 
@@ -42,6 +46,7 @@ def stage_callbacks(name: str, saved: Saved, talk: Talk) -> list[Any]:
             now, last = time.monotonic(), state.global_step >= state.max_steps
             if not state.is_world_process_zero or "loss" not in (logs or {}):
                 return
+            report(state.global_step, training_values(logs))
             if last or state.global_step == 1 or now - self._last > _SECONDS_BETWEEN_LINES:
                 self._last = now
                 talk(progress_line(name, state.global_step, state.max_steps, logs))

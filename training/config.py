@@ -50,6 +50,7 @@ __all__ = [
     "VllmSettings",
 ]
 
+TrackerName = Literal["tensorboard", "wandb", "trackio"]
 StageName = Literal["base", "zero", "distill", "cold_start", "rl"]
 STAGES: tuple[StageName, ...] = ("base", "zero", "distill", "cold_start", "rl")
 """In the order in which they run."""
@@ -189,6 +190,10 @@ class Recipe(Table):
     questions: QuestionSettings | None = None
     stages: Stages
     evaluation: EvaluationSettings | None = None
+    report_to: tuple[TrackerName, ...] = ()
+    """Trackers that get what is logged and measured at each step; each series is a run of its own."""
+    project: str = "specs-eval"
+    """Of W&B and trackio."""
     gates: tuple[StageGate, ...] = ()
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Chance to pass a checkpoint that breaks a bound."""

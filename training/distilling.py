@@ -75,7 +75,9 @@ def distill_stage(recipe: Recipe, source: Handed, tasks: Sequence[Task], observe
     counts = {split: sum(kinds.values()) for split, kinds in pairs.items()}
     if not counts.get("train"):
         raise TrainingError(f"all {sum(counts.values())} pairs are held out for validation; lower validation_share")
-    return ", ".join(f"{count:,} {split} pairs" for split, count in counts.items()) + f" from {source.name}"
+    told = ", ".join(f"{count:,} {split} pairs" for split, count in counts.items())
+    wrong = made.summary["counts"]["questions"].get("all rollouts wrong", 0)
+    return f"{told} from {source.name} on {prepared.told()}; {wrong:,} with wrong answers only"
 
 
 def prepared_questions(recipe: Recipe, tasks: Sequence[Task], limit: int | None = None) -> Prepared:

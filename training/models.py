@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from specs_eval.checkpoints import Checkpoint, resolve_checkpoints
-from specs_eval.errors import CheckpointError
+from specs_eval.errors import CheckpointError, ConfigError
 from specs_eval.fingerprint import Fingerprinter
 from specs_eval.training.config import LoraSettings, ModelSettings
 from specs_eval.training.tiny.folders import complete_or_absent
@@ -43,18 +43,25 @@ def find_model(path: str, fingerprinter: Fingerprinter) -> Checkpoint:
 
 
 def load_model(path: Path, settings: ModelSettings) -> Any:
-    """A model to be trained, in training's number format."""
+    """A model to be trained, in training's number format.
+
+    Raises:
+        ConfigError: its attention cannot be had here.
+    """
     import torch
     from transformers import AutoModelForImageTextToText
 
-    model = AutoModelForImageTextToText.from_pretrained(
-        path,
-        dtype=getattr(torch, dtype_name(settings)),
-        attn_implementation=settings.attention,
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-    )
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            path,
+            dtype=getattr(torch, dtype_name(settings)),
+            attn_implementation=settings.attention,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+    except ImportError as error:
+        raise ConfigError(f"model.attention: {settings.attention} cannot be had: {error}") from error
     if settings.freeze_vision and settings.lora is None:
         for name, weights in model.named_parameters():
             weights.requires_grad_(not _of_vision(name))
@@ -98,7 +105,17 @@ def _targets(model: Any, targets: str | tuple[str, ...]) -> list[str]:
     import torch
 
     if targets not in ("language", "all"):
-        return [targets] if isinstance(targets, str) else list(targets)
+        named = [targets] if isinstance(targets, str) else list(targets)
+        modules = [name for name, _ in model.named_modules()]
+        for target in named:
+            if not any(name == target or name.endswith(f".{target}") for name in modules):
+                last = sorted(
+                    {name.rpartition(".")[2] for name, one in model.named_modules() if isinstance(one, torch.nn.Linear)}
+                )
+                raise ConfigError(
+                    f"model.lora.targets: the model has no module {target!r}; its linear layers are {', '.join(last)}"
+                )
+        return named
     linear = [
         name
         for name, module in model.named_modules()

@@ -43,7 +43,9 @@ from specs_eval.training.state import (
     RunState,
     StageState,
     check_unchanged,
+    gates_digest,
     load_state,
+    remove_litter,
     save_state,
     stage_digest,
 )
@@ -126,8 +128,11 @@ class _Pipeline:
                 self.talk(f"{stage}: done before{_handed_text(known)}")
                 continue
             if known is not None and known.status == "closed":
-                self.talk(f"{stage}: a gate is closed: {known.note}")
-                return Outcome(self.state, stage)
+                if known.gates == gates_digest(self.recipe):
+                    self.talk(f"{stage}: a gate is closed: {known.note}")
+                    return Outcome(self.state, stage)
+                self.talk(f"{stage}: the gates have changed since one closed; they are asked again")
+                known.reopen()
             self._run_stage(stage, base)
             if self.state.stages[stage].status == "closed":
                 return Outcome(self.state, stage)
@@ -135,6 +140,7 @@ class _Pipeline:
 
     def _opened(self, redo_from: StageName | None) -> RunState:
         state = load_state(self.recipe.output)
+        remove_litter(self.recipe.output)
         finish(self.recipe, state, self.talk)
         if redo_from is not None:
             set_aside(self.recipe, state, redo_from, self.talk)

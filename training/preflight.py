@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from specs_eval.errors import ConfigError
 from specs_eval.splits import parse_split
@@ -73,6 +74,9 @@ def check_packages(recipe: Recipe) -> None:
             "model.attention: flash_attention_2 needs a GPU and the package flash-attn, and one of them is not here; "
             "sdpa needs neither"
         )
+    for tracker in recipe.report_to:
+        if find_spec(tracker) is None:
+            raise ConfigError(f"report_to: {tracker} is not installed: pip install {tracker}")
     for stage in TRAINED:
         settings = getattr(recipe.stages, stage)
         if isinstance(settings, RLSettings) and settings.vllm is not None and not is_vllm_available():

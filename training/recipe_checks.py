@@ -21,9 +21,12 @@ def check_recipe(recipe: Recipe) -> None:
             raise ConfigError(
                 f"stages.{stage} evaluates every {every} steps and saves every {saved}: make the first a multiple of the second"
             )
-        if isinstance(settings, RLSettings) and saved < settings.steps and saved % settings.updates_per_generation:
+        if not isinstance(settings, RLSettings):
+            continue
+        # TRL's num_iterations goes over the same generation several times.
+        updates = settings.updates_per_generation * int(settings.more.get("num_iterations", 1))
+        if saved < settings.steps and saved % updates:
             raise ConfigError(
-                f"stages.{stage} saves every {saved} steps in the middle of {settings.updates_per_generation} updates on one "
-                "generation, which could not be continued exactly: make evaluate_every (and save_every) a multiple of "
-                "updates_per_generation"
+                f"stages.{stage} saves every {saved} steps in the middle of {updates} updates on one generation, which could "
+                "not be continued exactly: make evaluate_every (and save_every) a multiple of updates_per_generation"
             )

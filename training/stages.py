@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,9 @@ from specs_eval.training.measuring import Harness
 from specs_eval.training.models import fold_adapter
 from specs_eval.training.ranks import is_first, on_first
 from specs_eval.training.redoing import MERGED, PAIRS
+from specs_eval.training.reporting import Report, nothing, reporting
 from specs_eval.training.rl import make_reward, rl_trainer
-from specs_eval.training.state import Evaluated, Handed, SeriesState, StageState
+from specs_eval.training.state import Evaluated, Handed, SeriesState, StageState, gates_digest
 
 
 @dataclass(slots=True)
@@ -39,6 +41,8 @@ class StageRunner:
     tasks: list[Task]
     talk: Talk
     save: Callable[[], None]
+    report: Report = nothing
+    """Of the series in training."""
 
     def run(self) -> None:
         """Train what is left of every series, then hand the best checkpoint on.
@@ -50,12 +54,16 @@ class StageRunner:
             mine = self.state.series.setdefault(series.name, SeriesState())
             if not mine.finished:
                 started = time.monotonic()
-                self._train(series, mine)
+                if self.recipe.report_to and not mine.run_id:
+                    mine.run_id = uuid.uuid4().hex
+                    self.save()
+                with reporting(self.recipe, series.name, mine.run_id) as self.report:
+                    self._train(series, mine)
                 mine.seconds += time.monotonic() - started
                 mine.finished = True
                 self.save()
             if any(one.action == "fail" for one in mine.evaluated):
-                self.state.status = "closed"
+                self.state.status, self.state.gates = "closed", gates_digest(self.recipe)
                 self.state.note = "; ".join(one.reasons for one in mine.evaluated if one.action == "fail")
                 return
         self.state.handed = on_first(self._hand_on)
@@ -82,10 +90,12 @@ class StageRunner:
 
         assert self.state.start is not None
         start, settings = Path(self.state.start.folder), self.recipe.trained(self.stage)
-        callbacks = stage_callbacks(series.name, lambda step: self._saved(series, step), self.talk)
+        callbacks = stage_callbacks(series.name, lambda step: self._saved(series, step), self.talk, self.report)
         if isinstance(settings, RLSettings):
             assert self.recipe.questions is not None
-            task = prepared_questions(self.recipe, self.tasks).task(make_judge(self.recipe.questions.judge))
+            prepared = prepared_questions(self.recipe, self.tasks)
+            self.talk(f"{series.name}: {prepared.told()}")
+            task = prepared.task(make_judge(self.recipe.questions.judge))
             trainer = rl_trainer(self.recipe, series, start, folder, make_reward(task, settings), callbacks)
         else:
             pairs = settings.data or self.recipe.output / PAIRS
@@ -123,6 +133,7 @@ class StageRunner:
             f"{name} {_percent(value)}" for name, value in (("ID", point.id), ("OOD", point.ood), ("GF", point.gf))
         ]
         self.talk(f"{series.name} step {step}: {', '.join(shown)}")
+        self.report(step, {"eval/id": point.id, "eval/ood": point.ood, "eval/gf": point.gf})
         return Evaluated(
             step=step,
             fingerprint=fingerprint,
@@ -150,6 +161,8 @@ class StageRunner:
             name, best = max(found, key=lambda pair: order(pair[1]))
             step, fingerprint = best.step, best.fingerprint
             self.state.note = self._certainty([one.fingerprint for _, one in found])
+            if best.action != "go on":
+                self.state.note = "; ".join(filter(None, ("a gate is closed to every checkpoint", self.state.note)))
         else:
             name = list(self.state.series)[-1]
             steps = saved_steps(self.recipe.output / name)
@@ -169,9 +182,14 @@ class StageRunner:
         return f"{len(others)} of {len(fingerprints)} checkpoints cannot be told apart from the best" if others else ""
 
 
-def order(one: Evaluated) -> tuple[float, float, int]:
-    """By GF, then by GF of performance itself, then the earlier."""
-    return (-1.0 if one.gf is None else one.gf, -1.0 if one.rank is None else one.rank, -one.step)
+def order(one: Evaluated) -> tuple[bool, float, float, int]:
+    """Those that no gate is closed to first; then by GF, by GF of performance itself, and the earlier."""
+    return (
+        one.action == "go on",
+        -1.0 if one.gf is None else one.gf,
+        -1.0 if one.rank is None else one.rank,
+        -one.step,
+    )
 
 
 def _last_to_continue(folder: Path) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,6 +15,8 @@ from specs_eval.training.config import STAGES, Recipe, StageName
 
 STATE_FILE = "train.json"
 SCHEMA_VERSION = 1
+_ENGINE = {"gpu_memory", "tensor_parallel", "sleep", "server_url", "server_timeout"}
+"""Settings of vLLM that do not change what it samples from."""
 
 
 class _Record(BaseModel):
@@ -44,6 +46,8 @@ class SeriesState(_Record):
     """Why it ended early."""
     seconds: float = 0.0
     """Spent on it so far, evaluations included."""
+    run_id: str = ""
+    """Under which trackers know it; empty: none is asked for."""
 
 
 class Handed(_Record):
@@ -67,8 +71,18 @@ class StageState(_Record):
     start: Handed | None = None
     series: dict[str, SeriesState] = Field(default_factory=dict)
     handed: Handed | None = None
+    gates: str = ""
+    """Digest of the gates that closed it."""
     note: str = ""
     seconds: float = 0.0
+
+    def reopen(self) -> None:
+        """Back to where gates are asked about what closed them; nothing is trained or evaluated again for it."""
+        self.status, self.note = "running", ""
+        for series in self.series.values():
+            kept = [one for one in series.evaluated if one.action == "go on"]
+            if len(kept) < len(series.evaluated):
+                series.evaluated, series.finished, series.stopped = kept, False, None
 
 
 class RunState(_Record):
@@ -107,18 +121,43 @@ def save_state(output: Path, state: RunState) -> None:
     write_text_atomic(output / STATE_FILE, state.model_dump_json(indent=2) + "\n")
 
 
+def remove_litter(output: Path) -> None:
+    """Remove what a process left that was killed while it replaced a file of ours."""
+    for name in (STATE_FILE, "recipe.yaml"):
+        for path in output.glob(f".{name}.*"):
+            path.unlink(missing_ok=True)
+
+
 def stage_digest(recipe: Recipe, stage: StageName) -> str:
-    """Changes with every setting that the stage's checkpoints or their evaluations depend on. Gates are not among them."""
-    settings = getattr(recipe.stages, stage)
-    evaluation = None if recipe.evaluation is None else recipe.evaluation.model_dump(mode="json")
+    """Changes with every setting that the stage's checkpoints or their evaluations depend on.
+
+    Gates are not among them, nor what decides about memory, disk, speed and addresses alone.
+    """
+    settings, evaluation, questions = getattr(recipe.stages, stage), recipe.evaluation, recipe.questions
     facts = {
-        "settings": settings.model_dump(mode="json", exclude={"keep", "per_device"}),
-        "model": recipe.model.model_dump(mode="json"),
-        "questions": None if recipe.questions is None else recipe.questions.model_dump(mode="json"),
+        "settings": _without(settings, {"keep", "per_device", "save_every"}, vllm=_ENGINE),
+        "model": _without(recipe.model, {"gradient_checkpointing"}),
+        "questions": None if questions is None else _without(questions, set(), judge={"base_url", "concurrency"}),
         "seed": recipe.seed,
-        "evaluation": {key: value for key, value in (evaluation or {}).items() if key not in ("store", "batch_size")},
+        "evaluation": None if evaluation is None else _without(evaluation, {"store", "batch_size", "device"}),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def gates_digest(recipe: Recipe) -> str:
+    """Changes with everything that decides whether a gate closes."""
+    facts = [gate.model_dump(mode="json") for gate in recipe.gates]
+    more = [recipe.alpha, recipe.beta, recipe.undecided]
+    return hashlib.sha256(json.dumps([facts, more], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _without(settings: BaseModel, left_out: set[str], **inner: set[str]) -> dict[str, Any]:
+    """Settings as plain types, some keys left out, and some of tables inside."""
+    facts = settings.model_dump(mode="json", exclude=left_out)
+    for key, names in inner.items():
+        if facts.get(key):
+            facts[key] = {name: value for name, value in facts[key].items() if name not in names}
+    return facts
 
 
 def check_unchanged(recipe: Recipe, state: RunState) -> None:

@@ -302,6 +302,13 @@ def test_dynamic_sampling_replaces_groups_and_keeps_every_token_where_it_belongs
     assert trainer.state.log_history[0]["clip_ratio/region_mean"] == 0.0
 
 
+def test_layers_for_an_adapter_that_the_model_does_not_have_are_refused(tmp_path: Path, pairs: Path) -> None:
+    model = {"path": "tiny", "device": "cpu", "lora": {"rank": 4, "targets": ["q_proj", "qproj"]}}
+    recipe = tiny_recipe(tmp_path, cold(pairs, methods=["sft"]), model=model)
+    with pytest.raises(ConfigError, match=r"has no module 'qproj'; its linear layers are .*q_proj"):
+        cold_start_trainer(recipe, Series("sft", "cold_start", "sft"), START, tmp_path / "sft", pairs, [])
+
+
 def test_numbers_that_do_not_fit_together_are_refused(tmp_path: Path, pairs: Path) -> None:
     with pytest.raises(ConfigError, match="no such argument; did you mean label_smoothing"):
         cold_trainer(tmp_path, pairs, "dpo", more={"label_smothing": 0.1})

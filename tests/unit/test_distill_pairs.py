@@ -26,6 +26,7 @@ from specs_eval.training.distill.pipeline import distill, prepare
 from specs_eval.training.distill.pollution import POLLUTIONS
 from specs_eval.training.distill.settings import DistillSettings
 from specs_eval.training.questions.reading import collect
+from specs_eval.training.questions.sources import load_questions
 from specs_eval.training.questions.task import QuestionTask
 
 SPLITS = ("train", "validation")
@@ -319,6 +320,15 @@ def test_at_most_so_many_pairs(tmp_path: Path) -> None:
     _, counts = make(tmp_path, max_pairs=12, validation_share=0.25)
     assert {split: sum(kinds.values()) for split, kinds in counts["pairs"].items()} == {"train": 9, "validation": 3}
     assert counts["questions"]["pairs over the limit"] == 38
+
+
+def test_questions_that_are_not_asked_are_told_with_their_reasons(tmp_path: Path) -> None:
+    rows = [{"question": f"What is {n}?", "answer": str(n)} for n in range(5)]
+    bad = [{"question": "No gold?"}, {"question": "No image?", "answer": "x", "images": ["gone.png"]}, rows[0]]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, [*rows, *bad])))
+    told = prepare(load_questions(f"jsonl:{tmp_path / 'q.jsonl'}")).told()
+    assert told == "5 questions; left out: 1 no gold answer, 1 image missing, 1 asked twice"
+    assert prepare(load_questions("easyvqa", 3)).told() == "3 questions"
 
 
 def test_duplicates_are_dropped_once_each() -> None:

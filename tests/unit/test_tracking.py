@@ -61,6 +61,22 @@ def test_wandb_takes_steps_that_fall(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_wandb_goes_on_with_a_run_of_a_known_id_and_its_refusal_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = Calls("wandb")
+    calls.module.Error = type("Error", (Exception,), {})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", calls.module)
+    Trackers(("wandb",), TrackerSettings("p", "dpo", kind="training", run_id="abc"))
+    told = {"project": "p", "name": "dpo", "job_type": "training", "id": "abc", "resume": "allow"}
+    assert calls.calls[0] == ("init", (), told)
+
+    def refuses(**options: Any) -> None:
+        raise calls.module.Error("No API key configured.")  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(calls.module, "init", refuses)
+    with pytest.raises(ConfigError, match=r"wandb refuses: No API key configured; log in, or set WANDB_MODE=offline"):
+        Trackers(("wandb",), TrackerSettings())
+
+
 def test_trackio(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = Calls("trackio")
     monkeypatch.setitem(sys.modules, "trackio", calls.module)

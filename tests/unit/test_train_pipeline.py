@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from specs_eval.checkpoints import Checkpoint
 from specs_eval.errors import ConfigError, StoreError, TrainingError
 from specs_eval.sampling import SamplingSpec
 from specs_eval.store import RunStore
-from specs_eval.training import measuring, pipeline, preflight, redoing, stages
+from specs_eval.tracking import TrackerSettings
+from specs_eval.training import measuring, pipeline, preflight, redoing, reporting, stages
 from specs_eval.training.arguments import Series, save_every
 from specs_eval.training.checkpoints import checkpoint_folder, saved_steps
 from specs_eval.training.config import Recipe
 from specs_eval.training.pipeline import Outcome
 from specs_eval.training.recipe_file import load_recipe
-from specs_eval.training.state import load_state
+from specs_eval.training.state import load_state, stage_digest
 
 N = 60
 
@@ -208,6 +210,71 @@ def test_a_gate_that_fails_ends_training_and_stays_closed(world: World) -> None:
     assert world.run(recipe).closed == "cold_start" and len(world.trained) == n
 
 
+def test_a_checkpoint_that_a_gate_is_closed_to_is_handed_on_only_where_there_is_no_other(world: World) -> None:
+    world.chances.update({"zero/checkpoint-2": 0.6, "zero/checkpoint-4": 0.97, "zero/checkpoint-6": 0.97})
+    rl = {"steps": 6, "batch": 2, "updates_per_generation": 1, "keep": "best"}
+    gate = {"metric": "score", "task": "one", "max": 0.8, "then": "stop"}
+    outcome = world.run(world.recipe(stages={"zero": rl}, gates=[gate]))
+    assert [one.action for one in outcome.state.stages["zero"].series["zero"].evaluated] == ["go on", "stop"]
+    handed = outcome.state.stages["zero"].handed
+    assert handed is not None and handed.name == "zero/checkpoint-2" and Path(handed.folder).is_dir()
+    assert outcome.state.stages["zero"].note.count("closed to every") == 0
+    world.output = world.output.parent / "other"
+    world.chances["zero/checkpoint-2"] = 0.97
+    outcome = world.run(world.recipe(stages={"zero": rl}, gates=[gate]))
+    handed = outcome.state.stages["zero"].handed
+    assert handed is not None and handed.name == "zero/checkpoint-2"
+    assert "a gate is closed to every checkpoint" in outcome.state.stages["zero"].note
+
+
+def test_changed_gates_are_asked_again_and_training_goes_on_where_one_closed(world: World) -> None:
+    world.chances.update({"base": 0.9, "zero/checkpoint-2": 0.9, "zero/checkpoint-4": 0.9, "sft/checkpoint-2": 0.2})
+    assert world.run(world.recipe(**gates(then="fail"))).closed == "cold_start"
+    trained, asked = len(world.trained), len(world.backend.calls)
+    assert world.run(world.recipe(**gates(then="fail", name="another", max_drop=0.06))).closed == "cold_start"
+    assert len(world.trained) == trained and len(world.backend.calls) == asked
+    assert world.run(world.recipe(**gates(then="fail", max_drop=0.95))).closed is None
+    assert world.trained[trained] == "sft 3" and world.trained.count("sft 2") == 1
+    assert any("gates have changed" in line for line in world.said)
+
+
+def test_trackers_get_what_is_measured_and_a_second_start_goes_on_in_the_same_runs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[str, str]] = []
+    logged: list[tuple[str, int, list[str]]] = []
+
+    class Recorder:
+        def __init__(self, names: tuple[str, ...], settings: TrackerSettings) -> None:
+            assert names == ("wandb",) and settings.project == "mine"
+            self.run = settings.run
+            opened.append((settings.run, settings.run_id))
+
+        def log(self, step: int, values: Mapping[str, float | None]) -> None:
+            logged.append((self.run, step, sorted(values)))
+
+        def close(self) -> None:
+            logged.append((self.run, -1, []))
+
+    monkeypatch.setattr(reporting, "Trackers", Recorder)
+    recipe = world.recipe(report_to=["wandb"], project="mine")
+    world.dies_at = "sft 3"
+    with pytest.raises(KeyboardInterrupt):
+        world.run(recipe)
+    world.dies_at = ""
+    world.run(recipe)
+    assert [name for name, _ in opened] == ["out-zero", "out-sft", "out-sft", "out-dpo", "out-rl"]
+    ids = [run_id for _, run_id in opened]
+    assert ids[1] == ids[2] and len(set(ids)) == 4 and all(ids)
+    values = ["eval/gf", "eval/id", "eval/ood"]
+    assert logged[:3] == [("out-zero", 2, values), ("out-zero", 4, values), ("out-zero", -1, [])]
+    assert [entry for entry in logged if entry[0] == "out-sft"][1:] == [
+        ("out-sft", -1, []),
+        ("out-sft", 4, values),
+        ("out-sft", -1, []),
+    ]
+
+
 def test_a_gate_at_the_end_does_not_look_inside(world: World) -> None:
     world.chances.update({"base": 0.9, "zero/checkpoint-2": 0.2, "zero/checkpoint-4": 0.9})
     recipe = world.recipe(**gates(then="fail", stages=["zero"], inside=False))
@@ -319,6 +386,45 @@ def test_how_many_sequences_a_device_takes_may_change_in_between(world: World) -
     facts = world.recipe().model_dump(mode="json", exclude_none=True)
     facts["stages"]["zero"]["per_device"] = 2
     assert world.run(Recipe.model_validate(facts)).closed is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model.gradient_checkpointing", False),
+        ("stages.zero.save_every", 1),
+        ("stages.zero.vllm", {"mode": "colocate", "gpu_memory": 0.2, "sleep": True}),
+        ("questions.judge", {"base_url": "http://other:1/v1", "model": "m", "concurrency": 2}),
+        ("evaluation.device", "cuda:1"),
+        ("evaluation.batch_size", 2),
+    ],
+)
+def test_what_decides_about_memory_and_addresses_alone_may_change_in_between(
+    world: World, key: str, value: Any
+) -> None:
+    def digest(changes: dict[str, Any]) -> str:
+        facts = world.recipe().model_dump(mode="json", exclude_none=True)
+        facts["stages"]["zero"]["vllm"] = {"mode": "colocate"}
+        facts["questions"]["judge"] = {"base_url": "http://one:1/v1", "model": "m"}
+        for name, new in changes.items():
+            *tables, last = name.split(".")
+            table = facts
+            for one in tables:
+                table = table[one]
+            table[last] = new
+        return stage_digest(Recipe.model_validate(facts), "zero")
+
+    assert digest({key: value}) == digest({})
+    assert digest({"questions.judge": {"base_url": "http://one:1/v1", "model": "n"}}) != digest({})
+    assert digest({"stages.zero.vllm": {"mode": "colocate", "max_model_length": 9}}) != digest({})
+
+
+def test_what_a_killed_replacement_of_a_file_left_is_removed(world: World) -> None:
+    world.run()
+    for name in (".train.json.x1", ".recipe.yaml.x2"):
+        (world.output / name).write_text("half")
+    world.run()
+    assert not [path for path in world.output.iterdir() if path.name.startswith(".")]
 
 
 def test_keep_best_frees_the_disk_and_keeps_what_is_handed_on(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from fakes import FakeTask, write_checkpoint
 from specs_eval.cli import main
 from specs_eval.errors import ConfigError, TrainingError
 from specs_eval.training.arguments import accumulation, common_arguments, evaluated_steps, series_of
+from specs_eval.training.callbacks import stage_callbacks
 from specs_eval.training.checkpoints import can_continue, checkpoint_folder, prune, saved_steps
 from specs_eval.training.config import STAGES, ColdStartSettings, Recipe, RLSettings
 from specs_eval.training.dynamic_sampling import idle_groups, replace_groups
@@ -168,6 +170,9 @@ def test_rollouts_that_could_not_be_continued_exactly_are_refused(tmp_path: Path
     odd = load(tmp_path, BODY.replace("batch: 8}", "batch: 8, updates_per_generation: 3}"))
     with pytest.raises(ConfigError, match="in the middle of 3 updates on one generation"):
         check_recipe(odd)
+    often = load(tmp_path, BODY.replace("batch: 8}", "batch: 8, more: {num_iterations: 2}}"))
+    with pytest.raises(ConfigError, match="in the middle of 4 updates on one generation"):
+        check_recipe(often)
     apart = load(tmp_path, BODY.replace("steps: 10", "steps: 10\n    save_every: 4\n    evaluate_every: 5"))
     with pytest.raises(ConfigError, match="evaluates every 5 steps and saves every 4"):
         check_recipe(apart)
@@ -285,6 +290,19 @@ def test_nothing_that_training_draws_is_disturbed() -> None:
         1 / 0  # noqa: B018
     assert drawn() == expected
     assert torch.is_grad_enabled() and torch.get_default_dtype() is torch.float32
+
+
+def test_every_step_is_reported_and_some_are_shown() -> None:
+    shown: list[str] = []
+    reported: list[tuple[int, Any]] = []
+    (callback,) = stage_callbacks("rl", lambda step: False, shown.append, lambda *what: reported.append(what))
+    for step in range(1, 6):
+        state = SimpleNamespace(global_step=step, max_steps=5, is_world_process_zero=True)
+        logs = {"loss": 0.5, "completions/clipped_ratio": 1.0, "reward": None, "flag": True}
+        callback.on_log(None, state, None, logs=logs)
+    callback.on_log(None, state, None, logs={"train_runtime": 3.0})
+    assert reported == [(step, {"train/loss": 0.5, "train/completions/clipped_ratio": 1.0}) for step in range(1, 6)]
+    assert shown == [f"rl step {step}/5: loss 0.500, overlong 1.000" for step in (1, 5)]
 
 
 def test_out_of_memory_is_told_with_knobs_of_the_stage() -> None:

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from specs_eval.tasks.judging import Judge
 
 SCHEMA_VERSION = 1
+_USABLE, _WITHIN, _SHARING = "usable", "within the limit", "sharing an image with an evaluation (kept)"
+_KEPT = (_USABLE, _WITHIN, _SHARING)
+"""Counts of questions that are asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,12 @@ class Prepared:
         base = QuestionTask(self.questions, judge)
         return FormatTask(base.name + ID_SUFFIX, base, (THINK_ANSWER,))
 
+    def told(self) -> str:
+        """How many questions there are, and how many are not asked for which reason."""
+        why = {name: n for name, n in self.counts.questions.items() if n and name not in _KEPT}
+        listed = ", ".join(f"{n:,} {name.removeprefix('left out: ')}" for name, n in why.items())
+        return f"{len(self.questions.questions):,} questions" + (f"; left out: {listed}" if listed else "")
+
 
 def prepare(questions: QuestionSet, evaluations: Iterable[Task] = ()) -> Prepared:
     """Drop questions that occur twice and those that are also evaluated.
@@ -62,16 +71,16 @@ def prepare(questions: QuestionSet, evaluations: Iterable[Task] = ()) -> Prepare
         TrainingError: nothing is left; the message has the counts.
     """
     counts = Counts()
-    counts.questions["usable"] = questions.n_usable
+    counts.questions[_USABLE] = questions.n_usable
     counts.questions.update({f"left out: {reason}": n for reason, n in questions.problems.items()})
     if len(questions.questions) < questions.n_usable:
-        counts.questions["within the limit"] = len(questions.questions)
+        counts.questions[_WITHIN] = len(questions.questions)
     kept, counts.questions["asked twice"] = without_duplicates(questions.questions)
     tasks = list(evaluations)
     if tasks:
         found = find_contamination(kept, tasks)
         counts.questions["also evaluated"] = len(found.dropped)
-        counts.questions["sharing an image with an evaluation (kept)"] = found.n_same_image
+        counts.questions[_SHARING] = found.n_same_image
         kept = [question for question in kept if question.question_id not in found.dropped]
     if not kept:
         raise TrainingError(_nothing("no question is left to train on", counts))
