@@ -24,7 +24,11 @@ _OPTIONS = (
     click.option(
         "--workers", type=click.IntRange(min=1), help="With ray: engines; default: a GPU each, else a CPU each."
     ),
-    click.option("--gpus-per-worker", type=click.IntRange(min=1), default=1, show_default=True, help="With ray."),
+    click.option(
+        "--gpus-per-worker",
+        type=click.IntRange(min=1),
+        help="With ray; default: 1 where the cluster has GPUs, else CPUs.",
+    ),
 )
 
 
@@ -37,14 +41,14 @@ def executor_options(command: Command) -> Command:
         executor: str,
         ray_address: str | None,
         workers: int | None,
-        gpus_per_worker: int,
+        gpus_per_worker: int | None,
         **options: Any,
     ) -> Any:
         if executor == "local":
-            if ray_address is not None or workers is not None or gpus_per_worker != 1:
+            if ray_address is not None or workers is not None or gpus_per_worker is not None:
                 raise ConfigError("--ray-address, --workers and --gpus-per-worker need --executor ray")
             return command(*arguments, executor=None, **options)
-        from specs_eval.executors.ray_cluster import RaySettings
+        from specs_eval.executors.placement import RaySettings
 
         return command(*arguments, executor=RaySettings(ray_address, workers, gpus_per_worker), **options)
 

@@ -17,7 +17,7 @@ from specs_eval.errors import EXIT_INCOMPLETE, EXIT_INTERRUPTED, ConfigError
 if TYPE_CHECKING:
     from specs_eval.backends.base import BackendOptions
     from specs_eval.checkpoints import Resolution
-    from specs_eval.executors.ray_cluster import RaySettings
+    from specs_eval.executors.placement import RaySettings
     from specs_eval.runner import Evaluation, RunRequest
     from specs_eval.store import RunStore
     from specs_eval.tasks.judging import Judge

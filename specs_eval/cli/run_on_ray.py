@@ -12,8 +12,9 @@ from rich.console import Console
 from specs_eval.cli.progress import LineObserver
 from specs_eval.errors import EXIT_INTERRUPTED, ConfigError
 from specs_eval.executors.parallel import evaluate_parallel
+from specs_eval.executors.placement import RaySettings
 from specs_eval.executors.pool import Pool
-from specs_eval.executors.ray_cluster import RayCluster, RaySettings
+from specs_eval.executors.ray_cluster import RayCluster
 from specs_eval.runner import evaluation_units
 
 if TYPE_CHECKING:

@@ -23,6 +23,8 @@ MAX_ATTEMPTS = 3
 """Workers that one block may cost before its rollouts count as failed."""
 
 LOOK_SECONDS = 0.05
+PATIENCE_SECONDS = 60.0
+"""Without any worker, before a word about it."""
 
 Deliver = Callable[[Reply], None]
 
@@ -95,6 +97,7 @@ class Pool:
         self.n_workers = n_workers
         self._cluster, self._say = cluster, say
         self._state = _State()
+        self._said_to_wait = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="pool", daemon=True)
 
@@ -120,10 +123,19 @@ class Pool:
             ConfigError: none comes up.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._state.facts or self._state.broken or self._state.closed)
+            while not self._changed.wait_for(self._is_settled, PATIENCE_SECONDS):
+                if not self._said_to_wait:
+                    self._say(
+                        f"no worker has come up in {PATIENCE_SECONDS:g} s; if others use the cluster, one does when it has "
+                        "room (interrupt to stop waiting)"
+                    )
+                self._said_to_wait = True
             if self._state.facts is None:
                 raise ConfigError(f"no worker came up: {self._state.broken or 'stopped'}")
             return self._state.facts
+
+    def _is_settled(self) -> bool:
+        return bool(self._state.facts or self._state.broken or self._state.closed)
 
     def submit(self, ticket: Ticket) -> None:
         """Take in a block; its reply comes in the pool's thread, or at once where nothing is answered any more."""

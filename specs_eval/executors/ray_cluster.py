@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from specs_eval.backends.base import BackendOptions
 from specs_eval.errors import ConfigError
+from specs_eval.executors.placement import RaySettings, place_workers
 from specs_eval.executors.pool import WorkerLostError
 from specs_eval.executors.worker import EngineWorker, Work, portable
 
-MAX_CPU_WORKERS = 8
-"""Workers on CPUs unless the user says how many: each holds the model in memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class RaySettings:
-    """What a user may say about the cluster."""
-
-    address: str | None = None
-    """Of a running cluster (``auto``, ``host:6379``, ``ray://host:10001``); None: one on this machine, started now."""
-    n_workers: int | None = None
-    """None: a worker for each GPU, or for each CPU where there is none."""
-    gpus_per_worker: int = 1
+CONNECT_SECONDS = 10
+"""For a first connection to an address. Ray itself takes minutes to say that nothing listens there."""
 
 
 class RayCluster:
@@ -36,37 +26,35 @@ class RayCluster:
         """Connect, or start a cluster here.
 
         Raises:
-            ConfigError: Ray is missing, the cluster cannot be reached, or has no room for a worker.
+            ConfigError: Ray is missing, the cluster cannot be reached, or has not what is asked for.
         """
         self._ray = _import_ray()
         self._own = not self._ray.is_initialized()
         if self._own:
             self._connect(settings.address)
-        resources: dict[str, float] = self._ray.cluster_resources()
-        n_gpus, n_cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
-        on_gpus = n_gpus >= settings.gpus_per_worker and not (options.device or "cuda").startswith("cpu")
-        if options.device is not None and ":" in options.device:
-            raise ConfigError(f"Ray gives each worker its GPU; write --device cuda or cpu, not {options.device}")
-        if options.device == "cuda" and not on_gpus:
-            raise ConfigError(f"the Ray cluster has {n_gpus} GPUs and a worker needs {settings.gpus_per_worker}")
-        room = n_gpus // settings.gpus_per_worker if on_gpus else min(n_cpus, MAX_CPU_WORKERS)
-        self.n_workers = room if settings.n_workers is None else settings.n_workers
-        if self.n_workers < 1:
-            raise ConfigError(f"the Ray cluster has no room for a worker ({n_cpus} CPUs, {n_gpus} GPUs)")
-        if not on_gpus and options.device is None:
-            say(f"the Ray cluster has no GPU: {self.n_workers} workers on CPUs")
+        placement = place_workers(self._ray.cluster_resources(), settings, options.device)
+        self.n_workers = placement.n_workers
+        for note in placement.notes:
+            say(note)
         self._actor = self._ray.remote(EngineWorker).options(
-            num_cpus=1, num_gpus=settings.gpus_per_worker if on_gpus else 0, max_restarts=0, max_task_retries=0
+            num_cpus=1, num_gpus=placement.n_gpus_each, max_restarts=0, max_task_retries=0
         )
         self._arguments = (backend, options)
 
     def _connect(self, address: str | None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere unless the user wants it
+        address = address or os.environ.get("RAY_ADDRESS") or _HERE
+        is_here = address == _HERE  # said by name, else Ray joins a cluster that it happens to find on this machine
+        if not is_here:
+            _assert_listening(address)
         try:
-            self._ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            where = "a cluster on this machine" if address is None else f"the cluster at {address}"
-            raise ConfigError(f"Ray does not connect to {where}: {str(error).strip().splitlines()[0]}") from error
+            self._ray.init(address=address, log_to_driver=False, include_dashboard=False if is_here else None)
+        except Exception as error:  # a node that does not come up is a bare Exception in Ray
+            where = "a cluster on this machine" if is_here else f"the cluster at {address}"
+            first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            raise ConfigError(
+                f"Ray does not connect to {where}: {first}. {'' if is_here else _HINT}".strip()
+            ) from error
 
     def start(self) -> Hashable:
         """A new actor; it comes up when the cluster has room."""
@@ -98,8 +86,7 @@ class RayCluster:
         try:
             return self._ray.get(future)
         except self._ray.exceptions.RayError as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise WorkerLostError(f"{type(error).__name__}: {lines[-1] if lines else ''}"[:300]) from error
+            raise WorkerLostError(_cause(error)) from error
         except Exception as error:  # what an actor raised, as Ray passes it on: it could not be made
             raise WorkerLostError(f"{type(error).__name__}: {error}"[:300]) from error
 
@@ -120,3 +107,29 @@ def _import_ray() -> Any:
     except ImportError as error:
         raise ConfigError("--executor ray needs Ray: pip install 'specs-eval[ray]'") from error
     return ray
+
+
+_HERE = "local"
+_HINT = "If what Ray wrote above speaks of a token, RAY_AUTH_MODE=token in the environment makes it send one"
+
+
+def _assert_listening(address: str) -> None:
+    """Refuse an address at which nothing listens.
+
+    Raises:
+        ConfigError: it does not, or not yet.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit() or not host:
+        return  # `auto` and the like, of which Ray knows what they mean
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise ConfigError(f"nothing answers at --ray-address {address} ({error}); is the cluster running?") from error
+
+
+def _cause(error: Exception) -> str:
+    """Why a worker was lost, in a line, without Ray's list of what causes such things in general."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    last = (lines[-1] if lines else "").partition(" Some common causes")[0]
+    return f"{type(error).__name__}: {last}"[:300]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +20,9 @@ from specs_eval.backends.hf import HFBackend
 from specs_eval.checkpoints import Checkpoint, resolve_checkpoints
 from specs_eval.cli import main
 from specs_eval.executors.parallel import evaluate_parallel
+from specs_eval.executors.placement import RaySettings
 from specs_eval.executors.pool import Pool
-from specs_eval.executors.ray_cluster import RayCluster, RaySettings
+from specs_eval.executors.ray_cluster import RayCluster
 from specs_eval.fingerprint import Fingerprinter
 from specs_eval.runner import RunRequest, evaluate
 from specs_eval.store import RunStore
@@ -27,15 +30,36 @@ from specs_eval.store import RunStore
 ray = pytest.importorskip("ray")
 
 OPTIONS = BackendOptions(batch_size=3, device="cpu")
+START_SECONDS = 120
+PROBE = """
+import ray
+ray.init("local", num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False)
+assert ray.get(ray.remote(lambda: 7).remote()) == 7
+"""
+
+
+def why_ray_does_not_start() -> str | None:
+    """Ray alone, in a process that can be ended: in a sandbox it may wait for ever where a signal does not reach it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROBE], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    ) as probe:
+        try:
+            _, errors = probe.communicate(timeout=START_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(probe.pid, signal.SIGKILL)
+            return f"no answer in {START_SECONDS} s"
+    return None if probe.returncode == 0 else errors.decode(errors="replace").strip()[-500:]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster_here() -> Iterator[None]:
     """A Ray cluster of this machine alone; its workers compute with one thread, so this process does too."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if problem := why_ray_does_not_start():
+        pytest.skip(f"Ray itself does not start here: {problem}")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
     torch.set_num_threads(threads)
@@ -108,6 +132,11 @@ def test_the_command_line_says_that_there_is_no_gpu_and_gives_the_same_results(t
 def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
     arguments = ["run", "--ckpt", str(checkpoint_folder("qwen2_5_vl")), "--tasks", "easyvqa", "--executor", "ray"]
     arguments += ["--store", str(tmp_path / "runs")]
-    for device, message in (("cuda", "has 0 GPUs and a worker needs 1"), ("cuda:1", "Ray gives each worker its GPU")):
-        done = CliRunner().invoke(main, [*arguments, "--device", device])
+    refused = [
+        (("--device", "cuda"), "has 0 GPUs and a worker needs 1"),
+        (("--device", "cuda:1"), "Ray gives each worker its GPU"),
+        (("--gpus-per-worker", "2"), "has 0 GPUs and a worker needs 2"),
+    ]
+    for more, message in refused:
+        done = CliRunner().invoke(main, [*arguments, *more])
         assert done.exit_code == 2 and message in done.stderr, done.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 
@@ -33,3 +34,13 @@ def test_options_of_ray_without_ray_are_refused(tmp_path: Path, more: tuple[str,
 def test_an_endpoint_needs_no_workers(tmp_path: Path) -> None:
     result = run(tmp_path, "--executor", "ray", "--backend", "openai", "--base-url", "http://127.0.0.1:9/v1")
     assert result.exit_code == 2 and "needs no workers" in result.stderr
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
+def test_an_address_without_a_cluster_is_told_at_once(tmp_path: Path, form: str) -> None:
+    pytest.importorskip("ray")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, and never listening
+        address = form.format(taken.getsockname()[1])
+        result = run(tmp_path, "--executor", "ray", "--ray-address", address)
+    assert result.exit_code == 2 and f"nothing answers at --ray-address {address}" in result.stderr

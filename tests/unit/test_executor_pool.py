@@ -185,6 +185,29 @@ def test_workers_that_never_come_up_end_it_with_the_reason(tmp_path: Path) -> No
         in_parallel(tmp_path / "runs", FakeCluster(lambda call, work: work is None))
 
 
+def test_a_cluster_that_has_no_room_yet_is_waited_for_and_told_once(
+    tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, has_room = FakeCluster(), threading.Event()
+
+    class Listener(ListObserver):
+        def problem(self, text: str) -> None:
+            super().problem(text)
+            has_room.set()
+
+    give, observer = cluster.wait, Listener()
+
+    def wait(futures: Sequence[int], timeout: float) -> Sequence[Hashable]:
+        return give(futures, timeout) if has_room.wait(timeout) else ()
+
+    monkeypatch.setattr(cluster, "wait", wait)
+    monkeypatch.setattr("specs_eval.executors.pool.PATIENCE_SECONDS", 0.01)
+    with Pool(cluster, 2, observer.problem) as pool:
+        evaluate_parallel(CHECKPOINTS, REQUEST, RunStore.create(tmp_path / "runs"), pool, observer)
+    assert sum("no worker has come up" in line for line in observer.lines) == 1
+    assert_same_stores(tmp_path / "runs", reference)
+
+
 def test_workers_that_all_die_later_end_every_unit(tmp_path: Path) -> None:
     evaluation, _ = in_parallel(tmp_path / "runs", FakeCluster(lambda call, work: call > 8))
     assert len(evaluation.problems) == 3 and all("in a row were lost" in text for text in evaluation.problems)
