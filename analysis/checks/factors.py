@@ -57,7 +57,7 @@ def scores_of(
         for run in found:
             other = first.setdefault(run.manifest.task, run)
             if other is not run:
-                check_settings(other, run)
+                check_settings(other, run, overlap=sides.overlap)
                 check_questions(other, run)
         return side, found, [_performance(gate, run, split) for run, split in zip(found, splits, strict=True)]
 

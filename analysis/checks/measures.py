@@ -73,7 +73,7 @@ def _runs(gate: Gate, split: Split, sides: Sides) -> list[StoredRun]:
     """The candidate's run, after the baseline's where the gate compares them."""
     chosen = [find_run(side, split.task, sides) for side in sides_of(gate, sides)]
     if len(chosen) == 2:
-        check_settings(*chosen)
+        check_settings(*chosen, overlap=sides.overlap)
         check_questions(*chosen)
     return chosen
 

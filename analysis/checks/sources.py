@@ -53,7 +53,7 @@ class StoredSource:
         """
         runs = [self.run(side, task) for side in sides]
         for run in runs[1:]:
-            check_settings(run, runs[0])
+            check_settings(run, runs[0], overlap=self._sides.overlap)
             check_questions(run, runs[0])
         samples = [run.samples() for run in runs]
         common = [one for one in samples[0] if all(one in other for other in samples[1:])]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from specs_eval.analysis.stored.reading import read_sample_facts
 from specs_eval.analysis.stored.selection import FIELDS, UNKNOWN, CheckpointKey, find_checkpoint
 from specs_eval.errors import ComparisonError, ConfigError
-from specs_eval.importing.writing import FINGERPRINT_PREFIX
+from specs_eval.importing.writing import FINGERPRINT_PREFIX, VERSION_PREFIX
 from specs_eval.store import StoredRun
 
 IMPORTED = FINGERPRINT_PREFIX
@@ -30,6 +30,10 @@ REMEDIES: Mapping[str, str] = {
 _IMPORTED_VERSION = (
     "an import is of other samples, targets or another score: import logs of the same samples with the same --score-key, "
     "or evaluate both here"
+)
+_IMPORTED_SAMPLES = (
+    "the imports are of other samples, prompts or targets: import logs of the same samples, or use those that both have "
+    "with --overlap"
 )
 
 _FINGERPRINT = re.compile(r"(?:imported:|served:)?[0-9a-f]{8,64}")
@@ -78,15 +82,20 @@ def find_side(runs: Sequence[StoredRun], text: str) -> Side:
     return Side(key, (weights or fingerprints)[0], tuple(found))
 
 
-def check_settings(baseline: StoredRun, candidate: StoredRun) -> None:
+def check_settings(baseline: StoredRun, candidate: StoredRun, *, overlap: bool = False) -> None:
     """Refuse two runs of a task whose scores do not mean the same.
 
     What an imported run does not know is not held against it.
 
+    Args:
+        baseline: one run.
+        candidate: the other.
+        overlap: see `different_settings`.
+
     Raises:
         ComparisonError: the message names each field that differs and what to do.
     """
-    different = different_settings(baseline, candidate)
+    different = different_settings(baseline, candidate, overlap=overlap)
     if different:
         one, other = settings_of(baseline), settings_of(candidate)
         what = "; ".join(
@@ -100,13 +109,31 @@ def check_settings(baseline: StoredRun, candidate: StoredRun) -> None:
 def _remedy(field: str, runs: Sequence[StoredRun]) -> str:
     """Why a field matters and what to do; an imported run cannot be scored again."""
     imported = any(run.manifest.checkpoint.fingerprint.startswith(IMPORTED) for run in runs)
-    return _IMPORTED_VERSION if imported and field == "task_version" else REMEDIES[field]
+    if field != "task_version" or not imported:
+        return REMEDIES[field]
+    return _IMPORTED_SAMPLES if _same_imported_score(*runs) else _IMPORTED_VERSION
 
 
-def different_settings(one: StoredRun, other: StoredRun) -> set[str]:
-    """Fields of `REMEDIES` in which two runs differ; what an imported run does not know is not held against it."""
+def different_settings(one: StoredRun, other: StoredRun, *, overlap: bool = False) -> set[str]:
+    """Fields of `REMEDIES` in which two runs differ; what an imported run does not know is not held against it.
+
+    Args:
+        one: a run.
+        other: another of the same task.
+        overlap: whether only samples that both have will be used. The version of an imported task names its score and
+            hashes its questions; then the score alone counts, and `check_questions` goes through the common samples.
+    """
     mine, others = settings_of(one), settings_of(other)
-    return {field for field in REMEDIES if mine[field] != others[field] and UNKNOWN not in (mine[field], others[field])}
+    free = {"task_version"} if overlap and _same_imported_score(one, other) else set()
+    fields = REMEDIES.keys() - free
+    return {field for field in fields if mine[field] != others[field] and UNKNOWN not in (mine[field], others[field])}
+
+
+def _same_imported_score(one: StoredRun, other: StoredRun) -> bool:
+    versions = [run.manifest.task_version for run in (one, other)]
+    return all(text.startswith(VERSION_PREFIX) for text in versions) and (
+        len({text.rpartition("-")[0] for text in versions}) == 1
+    )
 
 
 def check_questions(baseline: StoredRun, candidate: StoredRun) -> str | None:

@@ -173,7 +173,14 @@ def answer_compare(question: Question) -> Answer:
         raise ConfigError(f"--list takes a number of samples >= 0, not {question.n_listed}")
     runs = stored_runs(question.store)
     baseline, candidate = find_side(runs, question.baseline), find_side(runs, question.candidate)
-    run_pairs, notes = pair_runs(baseline, candidate, question.tasks, question.selects, question.allow_incomplete)
+    run_pairs, notes = pair_runs(
+        baseline,
+        candidate,
+        question.tasks,
+        question.selects,
+        allow_incomplete=question.allow_incomplete,
+        overlap=question.overlap,
+    )
     notes = [*_same_weights(baseline, candidate, run_pairs), *notes]
     read: list[_Read] = []
     for pair in run_pairs:

@@ -22,7 +22,13 @@ class RunPair:
 
 
 def pair_runs(
-    baseline: Side, candidate: Side, tasks: str | None, selects: Sequence[str], allow_incomplete: bool
+    baseline: Side,
+    candidate: Side,
+    tasks: str | None,
+    selects: Sequence[str],
+    *,
+    allow_incomplete: bool,
+    overlap: bool,
 ) -> tuple[list[RunPair], list[str]]:
     """The runs to compare, by task as asked for, and notes on tasks that are left out.
 
@@ -32,6 +38,7 @@ def pair_runs(
         tasks: as typed after ``--tasks``; None: all that both have.
         selects: as typed after ``--select``.
         allow_incomplete: whether runs that are not finished will do.
+        overlap: whether the samples that both have will do.
 
     Raises:
         ConfigError: a task that one of them lacks, or a malformed selection.
@@ -42,7 +49,7 @@ def pair_runs(
     for split in splits:
         chosen = [_one_run(side, split.task, selects) for side in (baseline, candidate)]
         check_complete(chosen, allow_incomplete)
-        check_settings(*chosen)
+        check_settings(*chosen, overlap=overlap)
         pairs.append(RunPair(split, *chosen))
     return pairs, [*notes, *_unknown_settings(pairs)]
 

@@ -240,9 +240,10 @@ def test_imports_of_other_samples_are_not_sent_to_be_scored_again(tmp_path: Path
         rows = tmp_path / f"{name}.csv"
         rows.write_text("sample_id,score,checkpoint,task\n" + "".join(f"s{i},1,{name},t\n" for i in ids))
         assert CliRunner().invoke(main, ["import", str(rows), "--store", str(tmp_path / "runs")]).exit_code == 0
-    result = CliRunner().invoke(main, ["compare", "base", "better", "--store", str(tmp_path / "runs"), "--overlap"])
+    result = CliRunner().invoke(main, ["compare", "base", "better", "--store", str(tmp_path / "runs")])
     assert result.exit_code == 3 and "differ in task_version" in result.output
     assert "import logs of the same samples" in result.output and "rescore" not in result.output
+    assert "use those that both have with --overlap" in result.output
 
 
 def test_other_numbers_of_rollouts_are_refused_and_all_fields_are_named(tmp_path: Path) -> None:

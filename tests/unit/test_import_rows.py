@@ -261,3 +261,45 @@ def test_tables_that_are_not_utf8_are_refused_before_ids_change(tmp_path: Path, 
     result = run_import(tmp_path, path)
     assert result.exit_code == 2 and "it is not UTF-8" in result.output and "save it as UTF-8" in result.output
     assert not (tmp_path / "runs").exists()
+
+
+def test_imports_of_partly_the_same_samples_compare_where_asked(tmp_path: Path) -> None:
+    def rows(checkpoint: str, numbers: range, **more: Any) -> list[dict[str, Any]]:
+        facts = {"checkpoint": checkpoint, "task": "t"}
+        return [{**facts, "sample_id": f"q{n}", "prompt": f"Question {n}?", "score": n % 2, **more} for n in numbers]
+
+    everything = [*rows("a", range(8)), *rows("b", range(3, 10)), *rows("c", range(8), prompt="Another?")]
+    run_import(tmp_path, write_rows(tmp_path / "rows.jsonl", everything))
+    other = [{**row, "mark": row["score"]} for row in rows("d", range(8))]
+    run_import(tmp_path, write_rows(tmp_path / "other.jsonl", other), "--score-key", "mark")
+
+    def compare(candidate: str, *more: str) -> Result:
+        return specs("compare", "a", candidate, "--store", tmp_path / "runs", "--permutations", "99", *more)
+
+    refused = " ".join(compare("b").output.split())
+    assert compare("b").exit_code == 3 and "use those that both have with --overlap" in refused
+    allowed = compare("b", "--overlap", "--json")
+    assert allowed.exit_code == 0, allowed.output
+    answer = json.loads(allowed.stdout)
+    assert answer["tasks"][0]["difference"]["n_samples"] == 5
+    assert "t: only the 5 samples that both answered are used, of 10" in answer["notes"]
+    # An overlap never makes comparable what was asked otherwise, or scored otherwise.
+    asked = compare("c", "--overlap")
+    assert asked.exit_code == 3 and "differ in the prompt of 8 of 8 samples" in " ".join(asked.output.split())
+    scored = compare("d", "--overlap")
+    assert scored.exit_code == 3 and "with the same --score-key" in " ".join(scored.output.split())
+
+
+def test_a_check_takes_the_common_samples_of_imports(tmp_path: Path) -> None:
+    rows = [
+        {"checkpoint": name, "task": "t", "sample_id": f"q{n}", "prompt": f"Question {n}?", "score": n % 3 > 0}
+        for name, numbers in (("a", range(300)), ("b", range(20, 320)))
+        for n in numbers
+    ]
+    run_import(tmp_path, write_rows(tmp_path / "rows.jsonl", rows))
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[[gates]]\ntask = "t"\nmetric = "score"\nmax_drop = 0.1\n')
+    asked = ("check", "--store", tmp_path / "runs", "--policy", policy, "--baseline", "a", "--candidate", "b")
+    refused, allowed = specs(*asked), specs(*asked, "--overlap")
+    assert refused.exit_code == 3 and "with --overlap" in " ".join(refused.output.split())
+    assert allowed.exit_code == 0, allowed.output
