@@ -119,11 +119,12 @@ def category_tables(summary: RunSummary, metric: str, console: Console) -> list[
     tables = []
     for dimension in summary.dimensions(everything=True):
         means = summary.by_value(metric, dimension)
-        tables.append((dimension, _category_table(dimension, means, console)))
+        tables.append((dimension, category_table(dimension, means, console)))
     return tables
 
 
-def _category_table(dimension: str, means: Mapping[str, CategoryMean], console: Console) -> Table:
+def category_table(dimension: str, means: Mapping[str, CategoryMean], console: Console) -> Table:
+    """The values of one dimension, a row each."""
     macro = any(mean.macro is not None for mean in means.values())
     failed = any(mean.n_unscored for mean in means.values())
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from specs_eval.cli.judge_options import judge_facts, judge_options
+from specs_eval.cli.score_tables import show, summary
+from specs_eval.cli.score_totals import Totals
 from specs_eval.errors import EXIT_INCOMPLETE, ConfigError
 
 if TYPE_CHECKING:
-    from specs_eval.tasks.breakdowns import Breakdown, Total
     from specs_eval.tasks.judging import Judge
     from specs_eval.tasks.profiles import Profile
     from specs_eval.tasks.row_workers import RowWorkers
     from specs_eval.tasks.rows import RowJudge, ScoredRow, Source
 
-MAX_SHOWN_PROBLEMS = 10
 BLOCK_ROWS = 4_096
 BLOCK_BYTES = 32_000_000
 """Rows that are read before they are scored together, and their size in the file."""
@@ -104,7 +104,7 @@ def score(
             facts["judge"] = judge_facts(judge)
         click.echo(json.dumps(facts, indent=2))
     else:
-        _show(totals, output, profile, with_categories=breakdown)
+        show(totals, output, profile, with_categories=breakdown)
     sys.exit(EXIT_INCOMPLETE if totals.problems else 0)
 
 
@@ -118,24 +118,6 @@ class Options:
         self.workers = workers
         """Processes for MEGA-Bench rows; None: as many as there are processors."""
         self.judge: RowJudge | None = None
-
-
-class Totals:
-    """What came of it, by benchmark and model."""
-
-    def __init__(self) -> None:
-        self.n_rows = 0
-        self.problems: list[str] = []
-        """One sentence for each row without a score, with its line number."""
-        self.groups: dict[tuple[str, str], Breakdown] = {}
-
-    def add(self, row: dict[str, Any], scored: ScoredRow) -> None:
-        """Count one scored row."""
-        from specs_eval.tasks.breakdowns import Breakdown, row_dimensions
-
-        self.n_rows += 1
-        group = self.groups.setdefault((scored.benchmark, scored.model), Breakdown())
-        group.add(row_dimensions(row), scored.score, scored.metrics)
 
 
 def score_file(rows: Path, output: Path, options: Options) -> Totals:
@@ -242,87 +224,3 @@ def _read_rows(path: Path) -> Iterator[tuple[Line, int]]:
                 yield (number, row, None), len(line)
             else:
                 yield (number, {}, f"not a JSON object but {type(row).__name__}"), len(line)
-
-
-def summary(totals: Totals, output: Path, source: str, profile: str) -> dict[str, Any]:
-    """Totals by benchmark and model as plain JSON types."""
-    return {
-        "output": str(output),
-        "profile": profile,
-        "from": source,
-        "n_rows": totals.n_rows,
-        "n_unscored": len(totals.problems),
-        "problems": totals.problems[:1000],
-        "models": [
-            {
-                "benchmark": benchmark,
-                "model": model,
-                **_total(group.overall),
-                "metrics": {name: _total(total) for name, total in group.metrics.items()},
-                "categories": {
-                    dimension: {value: _total(total) for value, total in totals_by_value.items()}
-                    for dimension, totals_by_value in group.sorted_parts()
-                },
-            }
-            for (benchmark, model), group in sorted(totals.groups.items())
-        ],
-    }
-
-
-def _total(total: Total) -> dict[str, Any]:
-    from specs_eval.analysis.statistics import share_interval
-
-    mean = total.mean
-    facts: dict[str, Any] = {"mean": mean, "sum": total.score, "n": total.n, "n_unscored": total.n_unscored}
-    facts["coverage"] = total.n / (total.n + total.n_unscored) if total.n + total.n_unscored else None
-    if mean is not None and 0 <= mean <= 1 and total.n > 1:
-        stderr = (mean * (1 - mean) / (total.n - 1)) ** 0.5
-        interval = share_interval(mean, stderr, total.n)
-        facts["interval"] = [interval.low, interval.high]
-    return facts
-
-
-def _show(totals: Totals, output: Path, profile: str, *, with_categories: bool) -> None:
-    from rich.table import Table
-
-    from specs_eval.cli.charts import results_console
-
-    console = results_console()
-    table = Table(title=f"profile {profile}", title_justify="left", box=None, header_style="bold")
-    for name in ("Benchmark", "Model", "Score %", "n", "No answer", "Free credit", "Chance credit", "Unscored"):
-        table.add_column(name, justify="left" if name in ("Benchmark", "Model") else "right", overflow="fold")
-    for (benchmark, model), group in sorted(totals.groups.items()):
-        total = group.overall
-        counts = [_count(group, name) for name in ("no_answer", "free_credit", "chance_credit")]
-        cells = [_percent(total.mean), f"{total.n:,}", *counts, str(total.n_unscored) if total.n_unscored else ""]
-        table.add_row(benchmark, model, *cells)
-    console.print(table)
-    if with_categories:
-        for (benchmark, model), group in sorted(totals.groups.items()):
-            for dimension, values in group.sorted_parts():
-                console.print(f"\n{benchmark} {model}: {dimension}", highlight=False, markup=False)
-                for value, total in values.items():
-                    console.print(f"  {value:<44} {_line(total)}", highlight=False, markup=False)
-    console.print(f"\n{totals.n_rows:,} rows -> {output}", highlight=False, markup=False)
-    for problem in totals.problems[:MAX_SHOWN_PROBLEMS]:
-        click.echo(f"unscored: {problem}", err=True)
-    if len(totals.problems) > MAX_SHOWN_PROBLEMS:
-        click.echo(f"... and {len(totals.problems) - MAX_SHOWN_PROBLEMS:,} more without a score", err=True)
-
-
-def _line(total: Total) -> str:
-    """Mean, interval, n and what has no score."""
-    facts = _total(total)
-    interval = facts.get("interval")
-    bounds = f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
-    unscored = f", {total.n_unscored} unscored" if total.n_unscored else ""
-    return f"{_percent(total.mean):>6} {bounds:<14} n {total.n}{unscored}"
-
-
-def _count(group: Breakdown, name: str) -> str:
-    total = group.metrics.get(name)
-    return f"{total.score:,.4g}" if total is not None else ""
-
-
-def _percent(mean: float | None) -> str:
-    return "-" if mean is None else f"{100 * mean:.2f}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, get_args
 
+from specs_eval.splits import VALUE_SEPARATOR
 from specs_eval.tasks.megabench.aggregation import EvaluationType, TaskResult
 from specs_eval.tasks.megabench.language.lists import word_list
 
@@ -62,6 +63,16 @@ def task_cards() -> Mapping[str, TaskCard]:
                 keywords[dimension] = _named(names[dimension], values[dimension])
         cards[task] = TaskCard(kind, keywords)
     return cards
+
+
+@cache
+def task_category(task: str) -> Mapping[str, str]:
+    """What the samples of a task are categorized by: the task, and what its card says if there is one."""
+    card = task_cards().get(task)
+    if card is None:
+        return {"task": task}
+    known = {dimension: VALUE_SEPARATOR.join(values) for dimension, values in card.keywords.items()}
+    return {"task": task, **known, "kind": card.kind}
 
 
 def _named(names: list[str], indices: int | list[int] | None) -> tuple[str, ...]:

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from specs_eval.chat import ImagePart, Part, TextPart, images_of, user_chat
 from specs_eval.errors import ScoringError, TaskDataError
-from specs_eval.splits import VALUE_SEPARATOR
 from specs_eval.task import JUDGE_FAILED, Sample, Score
 from specs_eval.tasks.benchmark_data import Source, load_records
-from specs_eval.tasks.megabench.breakdown import task_cards
+from specs_eval.tasks.megabench.breakdown import task_cards, task_category
 from specs_eval.tasks.megabench.fields import Query
 from specs_eval.tasks.megabench.judge import QueryJudge, asks_judge
 from specs_eval.tasks.megabench.literals import LITERAL_ERRORS
@@ -176,10 +175,6 @@ def _sample(row: Mapping[str, Any], name: str, configuration: Mapping[str, Any],
     identity = str(row.get("id", ""))
     gold = _dictionary(row, "answer")
     card = task_cards().get(name)
-    category = {"task": name}
-    if card is not None:
-        category |= {dimension: VALUE_SEPARATOR.join(values) for dimension, values in card.keywords.items()}
-        category["kind"] = card.kind
     prompt, n_query_images = _prompt(row, f"{name}/{identity}", root)
     meta = {
         "gold": gold,
@@ -193,7 +188,7 @@ def _sample(row: Mapping[str, Any], name: str, configuration: Mapping[str, Any],
         sample_id=f"{name}/{identity}",
         chat=user_chat(*prompt),
         target=json.dumps(gold, ensure_ascii=True),
-        category=category,
+        category=dict(task_category(name)),
         group=name,
         meta=meta,
     )

@@ -12,7 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from specs_eval.cli.score import score
-from specs_eval.tasks.rows import score_row
+from specs_eval.cli.score_tables import summary
+from specs_eval.cli.score_totals import Totals
+from specs_eval.tasks.rows import ScoredRow, score_row
 
 SHARED = Path(__file__).parents[3] / "shared/data"
 
@@ -80,6 +82,45 @@ def test_which_parser_a_row_asks_for() -> None:
     assert score_row({**opened, "official_extraction": [4.0]}, source="extraction").score == 1.0
     assert score_row(row, profile="reasoning").score == 1.0
     assert score_row({**MM, "response": {"error": "timeout"}}).score == 0.0
+
+
+def mega(task: str, name: str, answer: str) -> str:
+    config = {
+        "field_score_function": {"answer": "exact_str_match"},
+        "aggregation": {"function": "mean", "field_weights": {"answer": 1}},
+        "response_parse_function": "answer_string",
+    }
+    facts = {"benchmark": "megabench", "model": "m", "sample_id": name, "task_name": task, "metric_config": config}
+    return json.dumps({**facts, "gold": {"answer": "A"}, "response": f"Answer: {answer}"})
+
+
+def test_megabench_is_broken_down_over_its_tasks(tmp_path: Path) -> None:
+    lines = [mega("Ad_count_detection", f"a{number}", "A" if number < 3 else "B") for number in range(4)]
+    lines += [
+        mega("GUI_Act_Mobile_swipe", "g", "B"),
+        mega("GUI_Act_Mobile_swipe", "g", "A"),
+        mega("unlisted", "u", "A"),
+    ]
+    code, _, output = run(tmp_path, lines, "--json")
+    (facts,) = json.loads(output)["models"]
+    assert code == 0 and facts["mean"] == pytest.approx(5 / 7)
+    overall, by = facts["overall"], facts["categories"]
+    assert overall["macro"]["value"] == pytest.approx((0.75 + 0.5 + 1) / 3) and overall["n_tasks"] == 3
+    assert overall["micro"]["value"] == pytest.approx((3 + 0.5 + 1) / 6), "two rows of one sample are two rollouts"
+    assert {value: one["macro"]["value"] for value, one in by["app"].items()} == {"Perception": 0.75, "Planning": 0.5}
+    assert by["skills"]["Spatial and Temporal Reasoning"]["n_tasks"] == 1 and by["kind"]["rule"]["n_tasks"] == 2
+    assert by["task"]["unlisted"]["n_samples"] == 1
+    _, _, shown = run(tmp_path, lines, "--breakdown")
+    assert "megabench m: app" in shown and "Macro %" in shown and "Planning" in shown
+
+
+def test_a_query_that_does_not_count_adds_nothing(tmp_path: Path) -> None:
+    totals = Totals()
+    for score_of_row in (1.0, -1.0, None):
+        totals.add({"task_name": "t"}, ScoredRow("megabench", "m", str(score_of_row), score_of_row))
+    facts = summary(totals, tmp_path, "auto", "official")["models"][0]
+    assert (facts["sum"], facts["n"], facts["n_unscored"]) == (1.0, 2, 1)
+    assert facts["overall"]["macro"]["value"] == 0.5
 
 
 BAD = [
