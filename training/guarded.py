@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from pathlib import Path
 from typing import Any, cast
@@ -26,7 +25,8 @@ class GuardedTrainer:
     accelerator: Any
     model: Any
     _scratch: Path | None = None
-    _lost = False
+    _lost: Any = False
+    """Whether a loss of this step was no number; a tensor on the device."""
 
     def training_step(self, *arguments: Any, **options: Any) -> Any:
         """One forward and backward pass.
@@ -35,8 +35,9 @@ class GuardedTrainer:
             TrainingError: the loss is not a number.
         """
         loss = cast(Any, super()).training_step(*arguments, **options)
-        self._lost = self._lost or not math.isfinite(float(loss))
-        if self.accelerator.sync_gradients and any_process(self._lost, self.accelerator):
+        # Read once a step: a GPU would be waited for at each reading.
+        self._lost = ~loss.detach().isfinite() | self._lost
+        if self.accelerator.sync_gradients and any_process(bool(self._lost), self.accelerator):
             raise self._diverged("the loss is not a number")
         return loss
 

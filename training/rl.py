@@ -27,6 +27,7 @@ from specs_eval.training.distill.dataset import messages_of
 from specs_eval.training.dynamic_sampling import DynamicSampling
 from specs_eval.training.guarded import guarded
 from specs_eval.training.models import adapter_config, load_model, load_processor
+from specs_eval.training.question_order import QuestionOrder
 from specs_eval.training.ranks import n_processes
 from specs_eval.training.rewards import ID_COLUMN, RewardWeights, TaskReward
 
@@ -60,7 +61,7 @@ def rl_trainer(
     model, processor = load_model(start, recipe.model), load_processor(start, recipe.model)
     lora = None if recipe.model.lora is None else adapter_config(model, recipe.model.lora)
     try:
-        trainer = guarded(GRPOTrainer, DynamicSampling)(
+        trainer = guarded(GRPOTrainer, DynamicSampling, QuestionOrder)(
             model=model,
             args=config,
             train_dataset=rows,

@@ -211,6 +211,25 @@ def test_interrupted_inside_a_stage_it_ends_at_the_same_weights(
     assert same(weights(tmp_path / "broken" / kind, 4), weights(tmp_path / "whole" / kind, 4))
 
 
+def test_interrupted_in_a_later_epoch_grpo_asks_the_questions_in_the_same_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine questions are two generations of four, four steps: step 6 is in the middle of the second epoch."""
+    chosen = rl(steps=8, save_every=2, max_new_tokens=12)
+    whole, broken = (
+        tiny_recipe(tmp_path / name, chosen, questions={"source": "easyvqa", "limit": 9})
+        for name in ("whole", "broken")
+    )
+    train(whole)
+    with monkeypatch.context() as patch:
+        patch.setattr(stages.StageRunner, "_saved", _dies_at(6))
+        with pytest.raises(KeyboardInterrupt):
+            train(broken)
+    train(broken)
+    assert losses(tmp_path / "broken" / "zero", 8) == losses(tmp_path / "whole" / "zero", 8)
+    assert same(weights(tmp_path / "broken" / "zero", 8), weights(tmp_path / "whole" / "zero", 8))
+
+
 def _dies_at(last: int) -> Callable[..., bool]:
     def saved(self: Any, series: Series, step: int) -> bool:
         if step == last:
