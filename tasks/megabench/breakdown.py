@@ -71,8 +71,10 @@ def task_category(task: str) -> Mapping[str, str]:
     card = task_cards().get(task)
     if card is None:
         return {"task": task}
-    known = {dimension: VALUE_SEPARATOR.join(values) for dimension, values in card.keywords.items()}
-    return {"task": task, **known, "kind": card.kind}
+    category = {"task": task}
+    for dimension, values in card.keywords.items():
+        category[dimension] = VALUE_SEPARATOR.join(values)
+    return {**category, "kind": card.kind}
 
 
 def _named(names: list[str], indices: int | list[int] | None) -> tuple[str, ...]:
