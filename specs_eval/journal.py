@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,12 @@ def _facts(line: bytes) -> dict[str, Any]:
     return facts
 
 
+@lru_cache(maxsize=4096)
+def _tell_damage(path: Path, n_lines: int) -> None:
+    """Log damage; once a process, however often the file is read."""
+    logger.warning("%s: %d damaged line(s); their rollouts are owed again", path, n_lines)
+
+
 class Journal:
     """The journal file of one run."""
 
@@ -98,7 +105,7 @@ class Journal:
         except OSError as error:
             raise StoreError(f"cannot read {self.path}: {error.strerror}") from error
         if damaged:
-            logger.warning("%s: %d damaged line(s); their rollouts are owed again", self.path, damaged)
+            _tell_damage(self.path, damaged)
 
     def open(self) -> None:
         """Open for appending; a torn last line is cut off first.

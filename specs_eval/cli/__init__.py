@@ -57,6 +57,16 @@ def _refusal(error: OSError) -> str:
     return f"{where}{error.strerror}; free space or fix permissions, then run again (-v shows where it happened)"
 
 
+def _replace_closed_streams() -> None:
+    """Write to nowhere what a caller wants nobody to hear (``>&-``).
+
+    Otherwise the next file that is opened takes the closed stream's number, and gets what libraries print.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123  # for as long as we live
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported on first use."""
 
@@ -110,6 +120,7 @@ def main(verbose: bool) -> None:
     \b
     Exit codes: 0 pass, 1 regression or closed gate, 2 usage, 3 undecided or incomplete.
     """
+    _replace_closed_streams()
     level = logging.INFO if verbose else logging.WARNING
     if not verbose:
         # Deprecations inside the libraries we stand on are not for our users.

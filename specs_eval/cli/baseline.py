@@ -36,6 +36,7 @@ def save(name: str, checkpoint: str, store: Path, path: Path | None) -> None:
     \b
     specs-eval baseline save main dpo/400
     """
+    from specs_eval.analysis.report.wording import counted
     from specs_eval.analysis.stored.reading import stored_runs
     from specs_eval.analysis.stored.sides import find_side
     from specs_eval.baselines import Pin, find_pin_file, save_pin, today
@@ -59,7 +60,8 @@ def save(name: str, checkpoint: str, store: Path, path: Path | None) -> None:
     )
     where = path or find_pin_file(Path.cwd())
     save_pin(where, name, pin)
-    click.echo(f"{name} is {pin.checkpoint} ({pin.fingerprint[:16]}), with {len(pin.tasks)} tasks; written to {where}")
+    tasks = counted(len(pin.tasks), "task")
+    click.echo(f"{name} is {pin.checkpoint} ({pin.fingerprint[:16]}), with {tasks}; written to {where}")
 
 
 @baseline.command("list")
@@ -67,6 +69,7 @@ def save(name: str, checkpoint: str, store: Path, path: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(path: Path | None, as_json: bool) -> None:
     """List the pinned baselines."""
+    from specs_eval.analysis.report.wording import counted
     from specs_eval.baselines import find_pin_file, load_pins
 
     where = path or find_pin_file(Path.cwd())
@@ -77,7 +80,8 @@ def list_(path: Path | None, as_json: bool) -> None:
     if not pins:
         click.echo(f"no baseline in {where}; pin one with 'specs-eval baseline save NAME CHECKPOINT'")
     for name, pin in pins.items():
-        click.echo(f"{name}  {pin.checkpoint}  {pin.fingerprint[:16]}  saved {pin.saved}  {len(pin.tasks)} tasks")
+        tasks = counted(len(pin.tasks), "task")
+        click.echo(f"{name}  {pin.checkpoint}  {pin.fingerprint[:16]}  saved {pin.saved}  {tasks}")
 
 
 @baseline.command()

@@ -172,13 +172,14 @@ def checks() -> list[Finding]:
 
 
 def _policy() -> str:
+    from specs_eval.analysis.report.wording import counted
     from specs_eval.policy import find_policy, load_policy
 
     file = find_policy(Path.cwd())
     if file is None:
         return ""
     n = len(load_policy(file)[0].gates)
-    return f"{n} gate{'' if n == 1 else 's'} in {file}"
+    return f"{counted(n, 'gate')} in {file}"
 
 
 def _baselines() -> str:
@@ -190,6 +191,7 @@ def _baselines() -> str:
 
 def store_health(path: Path) -> list[Finding]:
     """Runs of the store: complete, unfinished, with failures, unreadable."""
+    from specs_eval.analysis.report.wording import counted
     from specs_eval.errors import SpecsEvalError, StoreError
     from specs_eval.store import MARKER, RunStore
 
@@ -200,7 +202,7 @@ def store_health(path: Path) -> list[Finding]:
     except SpecsEvalError as error:
         return [Finding("Store", str(path), "broken", str(error))]
     open_runs = [run for run in runs if not run.complete]
-    found = [Finding("Store", str(path), "ok", f"{len(runs)} runs, {len(open_runs)} not finished")]
+    found = [Finding("Store", str(path), "ok", f"{counted(len(runs), 'run')}, {len(open_runs)} not finished")]
     for run in runs:
         try:
             n_rows = run.table(["score"]).num_rows

@@ -127,9 +127,11 @@ def _kind_of(output: Path | None) -> str:
 
 def _say(answer: Answer, seconds: float) -> None:
     """What was shown, and what was not: on stderr, so that stdout names files alone."""
+    from specs_eval.analysis.report.wording import counted
+
     content = answer.content
-    checkpoints = len({run.checkpoint for run in content.runs})
-    click.echo(f"{checkpoints} checkpoints, {len(content.runs)} runs, {seconds:.1f} s.", err=True)
+    checkpoints = counted(len({run.checkpoint for run in content.runs}), "checkpoint")
+    click.echo(f"{checkpoints}, {counted(len(content.runs), 'run')}, {seconds:.1f} s.", err=True)
     problems = [
         f"no GF of {pair.id_task} and {pair.ood_task}: {pair.problem}" for pair in content.pairs if pair.problem
     ]

@@ -64,6 +64,7 @@ def read_table(path: Path) -> Iterator[Row]:
             header = [name.strip() for name in next(reader, [])]
             if not header or len(set(header)) != len(header):
                 raise ConfigError(f"{path}:1: the first line must name the columns, each once")
+            _check_separator(header, path)
             for cells in reader:
                 if not cells:
                     continue
@@ -74,6 +75,17 @@ def read_table(path: Path) -> Iterator[Row]:
         raise ConfigError(f"cannot read {path}: it is not UTF-8 ({error.reason}); save it as UTF-8") from error
     except (OSError, csv.Error, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {_problem(error)}") from error
+
+
+def _check_separator(header: list[str], path: Path) -> None:
+    """Refuse a file whose only column reads like several: spreadsheets write what their language uses."""
+    wanted = ("a tab", "\t") if path.suffix == ".tsv" else ("a comma", ",")
+    for name, mark in (("a semicolon", ";"), ("a tab", "\t"), ("a comma", ",")):
+        if len(header) == 1 and mark != wanted[1] and mark in header[0]:
+            raise ConfigError(
+                f"{path}:1: the columns stand between {name}, and a {path.suffix} file is read with {wanted[0]} between "
+                "them: save it as CSV with commas, or with tabs and a name that ends with .tsv"
+            )
 
 
 def _object(line: bytes, where: str) -> dict[str, Any]:

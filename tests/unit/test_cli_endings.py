@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -78,6 +81,18 @@ def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
         assert pipe.is_fifo() and link.is_symlink()
     with pytest.raises(StoreError, match="is not a file"):
         write_text_atomic(tmp_path, "a folder")
+
+
+def test_streams_that_the_caller_closed_are_no_fault(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("sample_id,score,task,checkpoint\n1,1,t,a\n")
+    specs = f"{shlex.quote(sys.executable)} -m specs_eval"
+    for command, closed in (("import rows.csv", ">&-"), ("results", ">&-"), ("results", ">&- 2>&-")):
+        ended = subprocess.run(
+            f"{specs} {command} {closed}", shell=True, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 0 and "Traceback" not in ended.stderr, ended.stderr
+    assert "100" in CliRunner().invoke(main, ["results", "--store", str(tmp_path / "runs")]).output
 
 
 @pytest.mark.parametrize("text", ["", "\n \n"])
