@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from specs_eval.errors import ConfigError
 from specs_eval.task_names import canonical_task_name
@@ -49,6 +49,8 @@ class Split:
     task: str
     """Its canonical name."""
     conditions: tuple[Condition, ...] = ()
+    written_out: bool = field(default=False, compare=False)
+    """Whether its names are whole and mean the same everywhere, also where no sample has them; see `resolved`."""
 
     def __str__(self) -> str:
         return self.task + (f"[{','.join(map(str, self.conditions))}]" if self.conditions else "")
@@ -63,10 +65,10 @@ class Split:
         Raises:
             ConfigError: a dimension or value that no sample has, or that is short for several; the message lists them.
         """
-        if not self.conditions:
+        if not self.conditions or self.written_out:
             return self
         known = values_by_dimension(categories)
-        return replace(self, conditions=tuple(_resolved(one, known, self) for one in self.conditions))
+        return replace(self, conditions=tuple(_resolved(one, known, self) for one in self.conditions), written_out=True)
 
 
 def parse_split(text: str) -> Split:

@@ -79,7 +79,7 @@ def read_rollouts(
     if not table.num_rows:
         raise StoreError(f"run {run.run_id} holds no rollouts yet; finish it with the same 'specs-eval run' command")
     if split is not None and in_part:
-        table = _part(table, split)
+        table = _part(run, table, split)
     codes, sample_ids = _encoded(table["sample_id"])
     clusters = _clusters(table, codes, sample_ids)
     extra: dict[str, Any] = {}
@@ -108,13 +108,19 @@ def _clusters(table: pa.Table, codes: IntArray, sample_ids: tuple[str, ...]) -> 
     )
 
 
-def _part(table: pa.Table, split: Split) -> pa.Table:
+def read_categories(run: StoredRun) -> tuple[Mapping[str, str], ...]:
+    """The categories that the samples of a run have, each once."""
+    return _categories(run.table(["category"]))[1]
+
+
+def _part(run: StoredRun, table: pa.Table, split: Split) -> pa.Table:
     """The rows of the samples that are in a split."""
     codes, known = _categories(table)
     chosen = split.resolved(known)
     inside = np.array([chosen.holds(category) for category in known], dtype=bool)[codes]
     if not inside.any():
-        raise ConfigError(f"no sample of {split.task} meets all of {chosen}")
+        name = run.manifest.checkpoint.name
+        raise ConfigError(f"{name}: no sample of {split.task} meets all of {chosen}")
     return table.filter(_mask(inside))
 
 
@@ -178,7 +184,7 @@ def read_positions(run: StoredRun, split: Split | None = None) -> PositionStatis
     if any(name not in table.column_names or table[name].null_count == table.num_rows for name in _LISTS):
         return None
     if split is not None and in_part:
-        table = _part(table, split)
+        table = _part(run, table, split)
     codes, sample_ids = _encoded(table["sample_id"])
     (lengths, entropies), (other_lengths, sizes) = (_lists(table[name]) for name in _LISTS)
     if not np.array_equal(lengths, other_lengths):

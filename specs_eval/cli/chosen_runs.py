@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from specs_eval.analysis.samples import Rollouts, restrict
+from specs_eval.analysis.stored.reading import read_categories
 from specs_eval.analysis.stored.selection import (
     CheckpointKey,
     check_complete,
@@ -41,10 +42,12 @@ def asked_splits(runs: Sequence[StoredRun], text: str | None) -> list[Split]:
 
 
 def chosen_runs(runs: Sequence[StoredRun], splits: Sequence[Split], choice: Choice) -> dict[Split, list[StoredRun]]:
-    """The runs of each split, by series and step.
+    """The runs of each split, by series and step; the splits with their shortened names written out.
+
+    What a shortened name stands for is decided over the samples of all its runs together, and then holds for each.
 
     Raises:
-        ConfigError: a task or series that the store does not have, or a choice that leaves nothing.
+        ConfigError: a task, series or category that the store does not have, or a choice that leaves nothing.
         ComparisonError: some are not complete, and that was not allowed.
     """
     check_series(choice.series, (run.manifest.checkpoint.series for run in runs))
@@ -59,7 +62,12 @@ def chosen_runs(runs: Sequence[StoredRun], splits: Sequence[Split], choice: Choi
     if not any(chosen.values()):
         raise ConfigError(f"no run of {', '.join(map(str, splits))} in series {', '.join(choice.series)}")
     check_complete([run for kept in chosen.values() for run in kept], choice.allow_incomplete)
-    return chosen
+    return {_written_out(split, kept): kept for split, kept in chosen.items()}
+
+
+def _written_out(split: Split, runs: Sequence[StoredRun]) -> Split:
+    known = [category for run in runs for category in read_categories(run)] if split.conditions else []
+    return split.resolved(known) if known else split
 
 
 def base_of(runs: Sequence[StoredRun], choice: Choice) -> CheckpointKey | None:

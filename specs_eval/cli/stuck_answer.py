@@ -118,8 +118,11 @@ def answer_stuck(question: Question) -> Answer:
         ComparisonError: runs that are incomplete or do not compare; no checkpoint with both ID and OOD.
     """
     stored = stored_runs(question.store)
-    splits = _splits(question, stored)
-    chosen = chosen_runs(stored, splits, question.choice)
+    asked = _splits(question, stored)
+    chosen = chosen_runs(stored, asked, question.choice)
+    splits = list(chosen)
+    if len(splits) < len(asked) and question.id_task is not None:
+        raise _same_part(splits[0])
     base = base_of(stored, question.choice)
     runs = {split: one_run_each(found) for split, found in chosen.items() if found}
     notes: list[str] = []
@@ -160,8 +163,12 @@ def _splits(question: Question, stored: Sequence[StoredRun]) -> list[Split]:
         raise ConfigError("name both --id and --ood, or --tasks alone")
     pair = [parse_split(text) for text in named]
     if pair[0] == pair[1]:
-        raise ConfigError(f"--id and --ood are both {pair[0]}; the gap is between two tasks, or two parts of one")
+        raise _same_part(pair[0])
     return pair
+
+
+def _same_part(split: Split) -> ConfigError:
+    return ConfigError(f"--id and --ood are both {split}; the gap is between two tasks, or two parts of one")
 
 
 def _keep_pairs(runs: dict[Split, Runs], splits: Sequence[Split]) -> list[str]:

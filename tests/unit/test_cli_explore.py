@@ -237,6 +237,21 @@ def test_parts_of_a_task(tmp_path: Path) -> None:
     assert runs[0]["rbf"]["value"] == pytest.approx(expected)
 
 
+def test_a_shortened_name_means_the_same_in_every_run(tmp_path: Path) -> None:
+    for step, formats in ((5, ("json", "boxed")), (10, ("json", "bare"))):
+        names = [{"format": formats[i % 2]} for i in range(30)]
+        write_run(tmp_path, full_run(f"dpo/checkpoint-{step}", categories=names))
+    # In each run alone "b" would be short for one name, and for another in the other.
+    result = explore(tmp_path, "--tasks", f"{TASK}[format=b]")
+    assert result.exit_code == 2 and "has no format 'b'" in result.output and "bare, boxed, json" in result.output
+    runs = facts_of(explore(tmp_path, "--tasks", f"{TASK}[format=js],{TASK}[format!=box]", "--json"))["runs"]
+    found = [(one["task"], one["step"], one["n_samples"]) for one in runs]
+    assert found[:2] == [(f"{TASK}[format=json]", 5, 15), (f"{TASK}[format=json]", 10, 15)]
+    assert found[2:] == [(f"{TASK}[format!=boxed]", 5, 15), (f"{TASK}[format!=boxed]", 10, 30)]
+    result = explore(tmp_path, "--tasks", f"{TASK}[format=box]")
+    assert result.exit_code == 2 and "dpo/checkpoint-10: no sample of" in result.output
+
+
 def test_rbf_at_sample_counts(tmp_path: Path) -> None:
     write_run(tmp_path, full_run(n=130, k=2))
     (found,) = facts_of(explore(tmp_path, "--json"))["runs"]

@@ -133,6 +133,7 @@ def test_every_task_and_parts_of_one(store: Path) -> None:
         (("--list", "-1"), 2, "--list"),
         (("--base", "bse"), 2, "it has: dpo/checkpoint-5"),
         (("--id", OOD, "--ood", f"{OOD}[format=json]"), 2, "share 7 samples"),
+        (("--id", f"{OOD}[format=js]", "--ood", f"{OOD}[format=json]"), 2, f"are both {OOD}[format=json]"),
     ],
 )
 def test_wrong_questions(store: Path, arguments: tuple[str, ...], code: int, message: str) -> None:
