@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specs_eval.backends.base import NUCLEUS_MASS
-from specs_eval.backends.hf import choosing
+from specs_eval.backends.hf import choosing, token_statistics
 from specs_eval.backends.hf.choosing import Distribution, choose
 from specs_eval.backends.hf.token_statistics import entropy_nats, nucleus_sizes
 from specs_eval.sampling import SamplingSpec
@@ -163,3 +163,16 @@ def test_nucleus_of_known_distributions() -> None:
     assert float(entropy_nats(certain)) == pytest.approx(0, abs=1e-6)
     flat = Distribution(torch.zeros(1, 50_000))
     assert 47_499 <= int(nucleus_sizes(flat)) <= 47_501
+
+
+@pytest.mark.parametrize("n_numbers", [1, 6_000, 50_000])
+def test_statistics_do_not_depend_on_how_many_rows_are_worked_on_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, n_numbers: int
+) -> None:
+    scales = torch.tensor([0.5, 2.0, 8.0, 30.0]).repeat(4)[:, None]
+    distribution = Distribution(torch.randn(16, 5000, generator=torch.Generator().manual_seed(0)) * scales)
+    entropies, sizes = entropy_nats(distribution), nucleus_sizes(distribution)
+    assert int(sizes.min()) < 8 < 256 < int(sizes.max())  # every way of counting is taken
+    monkeypatch.setattr(token_statistics, "PART_NUMBERS", n_numbers)
+    assert torch.equal(nucleus_sizes(distribution), sizes)
+    assert torch.allclose(entropy_nats(distribution), entropies, atol=1e-6)

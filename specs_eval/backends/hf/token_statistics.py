@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,12 +18,16 @@ a few, and selecting few is much cheaper than sorting a vocabulary."""
 SMALL_VOCABULARY = 4096
 """Up to here a row is sorted as fast as its likeliest 256 tokens are found."""
 
+PART_NUMBERS = 1 << 20
+"""Numbers that are worked on at a time on the CPU, where fresh pages for larger copies cost more than the work on them."""
+
 
 def entropy_nats(distribution: Distribution) -> Tensor:
     """Entropy in nats over the full vocabulary, shape (n_rows,), >= 0."""
     total = distribution.probs.sum(dim=-1)
     # H = log Z - sum p (logit - max): the shifted logits are <= 0, so nothing cancels badly.
-    mean = (distribution.probs * distribution.shifted).sum(dim=-1) / total
+    pairs = zip(_parts(distribution.probs), _parts(distribution.shifted), strict=True)
+    mean = torch.cat([(probs * shifted).sum(dim=-1) for probs, shifted in pairs]) / total
     return (total.log() - mean).clamp_(min=0)
 
 
@@ -41,11 +47,26 @@ def nucleus_sizes(distribution: Distribution) -> Tensor:
             break
         if count > n_vocabulary or (count > TOP_COUNTS[0] and n_vocabulary <= SMALL_VOCABULARY):
             count = n_vocabulary
-        masses = _largest(probs[open_rows], count).cumsum(dim=-1)
-        found = (masses < goals[open_rows, None]).sum(dim=-1) + 1
+        parts = open_rows.split(_part_rows(probs))
+        found = torch.cat([_reaching(probs[rows], goals[rows], count) for rows in parts])
         sizes[open_rows] = found.clamp(max=n_vocabulary)
         open_rows = open_rows[found > count] if count < n_vocabulary else open_rows[:0]
     return sizes
+
+
+def _part_rows(rows: Tensor) -> int:
+    """How many rows are worked on at a time."""
+    return max(1, PART_NUMBERS // rows.shape[-1]) if rows.device.type == "cpu" else max(1, rows.shape[0])
+
+
+def _parts(rows: Tensor) -> Sequence[Tensor]:
+    return rows.split(_part_rows(rows))
+
+
+def _reaching(probs: Tensor, goals: Tensor, count: int) -> Tensor:
+    """How many of the `count` likeliest tokens of each row reach its goal; more than `count` where they do not."""
+    masses = _largest(probs, count).cumsum(dim=-1)
+    return (masses < goals[:, None]).sum(dim=-1) + 1
 
 
 def rounded(value: float) -> float:
