@@ -13,6 +13,7 @@ from specs_eval.training.config import LoraSettings, ModelSettings
 from specs_eval.training.tiny.folders import complete_or_absent
 
 TINY = "tiny"
+_MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
 _VISION = ("visual", "vision", "image", "merger", "projector", "connector")
 """Words in the names of modules that are not of the language model."""
 
@@ -79,6 +80,30 @@ def load_processor(path: Path, settings: ModelSettings) -> Any:
     processor = AutoProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False, **limits)
     processor.tokenizer.padding_side = "left"
     return processor
+
+
+def as_trained(checkpoint: Path, settings: ModelSettings, target: Path) -> Path:
+    """The model before training with the processor that training gives its checkpoints; its weights are linked.
+
+    With a limit on pixels they see smaller images than the model as it was published: gains over that one would be partly
+    about the size of images.
+
+    Args:
+        checkpoint: folder of the model.
+        settings: of the recipe.
+        target: folder to be made, if it is needed and not there.
+    """
+    if settings.max_pixels is None:
+        return checkpoint
+    if (target / "config.json").exists():
+        return target
+    processor = load_processor(checkpoint, settings)
+    with complete_or_absent(target) as scratch:
+        processor.save_pretrained(scratch)
+        for pattern in _MODEL_FILES:
+            for file in checkpoint.glob(pattern):
+                (scratch / file.name).symlink_to(file.resolve())
+    return target
 
 
 def dtype_name(settings: ModelSettings) -> str:

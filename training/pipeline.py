@@ -31,12 +31,12 @@ from specs_eval.training.config import TRAINED, Recipe, StageName, TrainedStage
 from specs_eval.training.distilling import distill_stage
 from specs_eval.training.gating import check_gates
 from specs_eval.training.measuring import Harness, evaluation_tasks
-from specs_eval.training.models import find_model, on_cpu
+from specs_eval.training.models import as_trained, find_model, on_cpu
 from specs_eval.training.preflight import check_arguments, check_evaluation, check_numbers, check_packages
 from specs_eval.training.ranks import is_first, n_processes, on_first, start_processes, wait_for_all
 from specs_eval.training.recipe_checks import check_recipe
 from specs_eval.training.recipe_file import save_recipe
-from specs_eval.training.redoing import finish, set_aside
+from specs_eval.training.redoing import MERGED, finish, set_aside
 from specs_eval.training.stages import StageRunner
 from specs_eval.training.state import (
     Handed,
@@ -149,7 +149,11 @@ class _Pipeline:
         return state
 
     def _base(self) -> Checkpoint:
-        found = find_model(self.recipe.model.path, Fingerprinter())
+        model = self.recipe.model
+        found = find_model(model.path, Fingerprinter())
+        folder = as_trained(found.path, model, self.recipe.output / MERGED / "base")
+        if folder != found.path:
+            found = find_model(str(folder), Fingerprinter())
         harness = self._harness()
         if harness is not None:
             # Gains and gates are over the base: it is measured once, whether or not the recipe names the stage.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,10 +123,13 @@ def save_state(output: Path, state: RunState) -> None:
 
 
 def remove_litter(output: Path) -> None:
-    """Remove what a process left that was killed while it replaced a file of ours."""
+    """Remove what a process left that was killed while it replaced a file of ours, or wrote a folder."""
     for name in (STATE_FILE, "recipe.yaml"):
         for path in output.glob(f".{name}.*"):
             path.unlink(missing_ok=True)
+    for folder in (output, output / "start"):
+        for path in folder.glob(".*.partial"):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def stage_digest(recipe: Recipe, stage: StageName) -> str:

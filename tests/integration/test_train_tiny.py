@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 import torch
 from fakes import ListObserver
+from PIL import Image
 from safetensors.torch import load_file
 from tiny_training import tiny_recipe, write_pairs
+from transformers import AutoProcessor
 
 from specs_eval.errors import ConfigError, StoreError, TrainingError
 from specs_eval.fingerprint import Fingerprinter
+from specs_eval.store import RunStore
 from specs_eval.training import pipeline, stages
 from specs_eval.training.arguments import Series
 from specs_eval.training.checkpoints import checkpoint_folder, read_log, saved_steps
@@ -326,6 +329,29 @@ def test_layers_for_an_adapter_that_the_model_does_not_have_are_refused(tmp_path
     recipe = tiny_recipe(tmp_path, cold(pairs, methods=["sft"]), model=model)
     with pytest.raises(ConfigError, match=r"has no module 'qproj'; its linear layers are .*q_proj"):
         cold_start_trainer(recipe, Series("sft", "cold_start", "sft"), START, tmp_path / "sft", pairs, [])
+
+
+def test_a_limit_on_pixels_holds_for_the_base_as_for_what_is_trained_from_it(tmp_path: Path, pairs: Path) -> None:
+    """Else gains over the base would be about the size of images."""
+    model = {"path": "tiny", "device": "cpu", "max_pixels": 1024}
+    chosen = cold(pairs, methods=["sft"], steps=1)
+    recipe = tiny_recipe(tmp_path / "out", chosen, model=model, evaluation=EVALUATION)
+    outcome = train(recipe)
+    base = outcome.state.stages["cold_start"].start
+    assert base is not None and base.folder == str(tmp_path / "out" / "start" / "base")
+    image = Image.new("RGB", (64, 64))
+    for folder in (Path(base.folder), checkpoint_folder(tmp_path / "out" / "sft", 1)):
+        processor = AutoProcessor.from_pretrained(folder)
+        seen = processor(text=[processor.image_token], images=[image], return_tensors="pt")
+        assert seen["image_grid_thw"].tolist() == [[1, 4, 4]]
+    weights_file = Path(base.folder) / "model.safetensors"
+    assert weights_file.is_symlink() and weights_file.read_bytes() == (START / "model.safetensors").read_bytes()
+    runs = {
+        run.manifest.checkpoint.name: run.manifest.checkpoint.fingerprint
+        for run in RunStore.open(tmp_path / "out" / "runs").runs()
+    }
+    assert runs["base"] == base.fingerprint != find_model("tiny", Fingerprinter()).fingerprint
+    train(recipe)
 
 
 def test_numbers_that_do_not_fit_together_are_refused(tmp_path: Path, pairs: Path) -> None:

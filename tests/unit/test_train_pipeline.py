@@ -423,6 +423,7 @@ def test_what_a_killed_replacement_of_a_file_left_is_removed(world: World) -> No
     world.run()
     for name in (".train.json.x1", ".recipe.yaml.x2"):
         (world.output / name).write_text("half")
+    (world.output / ".pairs.x3.partial").mkdir()
     world.run()
     assert not [path for path in world.output.iterdir() if path.name.startswith(".")]
 
