@@ -91,7 +91,6 @@ _FRAMES = (
 
 BASES: dict[str, TrainedOn | Built] = {
     "same": TrainedOn("600 more steps of the shipped base's own mix"),
-    "weak": TrainedOn("follows OOD instructions in 15 % of its training responses", Mix(adherence_changed=0.15)),
     "strong": TrainedOn("follows OOD instructions in 70 % of its training responses", Mix(adherence_changed=0.70)),
     "formats": TrainedOn(
         "55 practice formats instead of 5, in 46 % of its prompts",
@@ -103,8 +102,13 @@ BASES: dict[str, TrainedOn | Built] = {
         "fails as the rejected responses do (plain lines, lost or broken marks), seldom with another format",
         Mix(other=0.10, bare=0.10, line=0.40),
     ),
+    "paper": TrainedOn(
+        "strong, with many formats and these failures: what an instruction-tuned base with 42 % in the trained format is like",
+        Mix(direct=0.12, trained=0.14, changed=0.28, adherence_changed=0.70, other=0.10, bare=0.10, line=0.40),
+        _many_formats(),
+        Schedule(steps=1200, learning_rate=8e-4, warmup=30),
+    ),
     "small": Built("0.25 M parameters", Size(hidden=64, layers=3, heads=2, intermediate=160)),
-    "large": Built("1.7 M parameters", Size(hidden=160, layers=5, heads=5, intermediate=416)),
 }
 
 
