@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from specs_eval.errors import TrainingError
 from specs_eval.training.reporting import Report, nothing, training_values
 
 Saved = Callable[[int], bool]
@@ -19,8 +20,11 @@ _SHOWN = {
     "rewards/format_reward/mean": "format",
     "rewards/accuracy_reward/mean": "accuracy",
     "entropy": "entropy",
-    "completions/clipped_ratio": "overlong",
 }
+_PROBLEMS = {"completions/clipped_ratio": "overlong", "reward/unjudged": "unjudged"}
+"""Shares that are shown when they are not 0."""
+_UNJUDGED_GENERATIONS = 3
+"""So many in a row without a reward end training: it would cost as much as ever and teach nothing."""
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -40,9 +44,17 @@ def stage_callbacks(name: str, saved: Saved, talk: Talk, report: Report = nothin
 
         def __init__(self) -> None:
             self._last = 0.0
+            self._unjudged = 0
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
             """Show the first and the last step, and one every few seconds."""
+            self._unjudged = unjudged_so_far(self._unjudged, logs or {})
+            if self._unjudged >= _UNJUDGED_GENERATIONS:
+                raise TrainingError(
+                    f"{name}, step {state.global_step}: no response of the last {_UNJUDGED_GENERATIONS} generations could be "
+                    "judged, so nothing is learned. Is the judge up (questions.judge)? The same command goes on from the "
+                    "last checkpoint"
+                )
             now, last = time.monotonic(), state.global_step >= state.max_steps
             if not state.is_world_process_zero or "loss" not in (logs or {}):
                 return
@@ -60,9 +72,18 @@ def stage_callbacks(name: str, saved: Saved, talk: Talk, report: Report = nothin
     return [StageCallback()]
 
 
+def unjudged_so_far(before: int, logs: dict[str, Any]) -> int:
+    """Generations in a row without any reward, this log entry included."""
+    share = logs.get("reward/unjudged")
+    if share is None:
+        return before
+    return before + 1 if share == 1.0 else 0
+
+
 def progress_line(name: str, step: int, steps: int, logs: dict[str, Any]) -> str:
     """One line on where training is."""
     values = [f"{word} {logs[key]:.3f}" for key, word in _SHOWN.items() if isinstance(logs.get(key), float | int)]
+    values += [f"{word} {logs[key]:.3f}" for key, word in _PROBLEMS.items() if logs.get(key)]
     return f"{name} step {step}/{steps}: {', '.join(values)}"
 
 

@@ -140,11 +140,17 @@ class TaskReward:
     def parts(self) -> list[Callable[..., list[float | None]]]:
         """The format and the accuracy reward as two functions for TRL, unweighted; responses are scored once.
 
-        Both are None where the response could not be judged: one None alone would count as 0 in TRL's sum.
+        Both are None where the response could not be judged: one None alone would count as 0 in TRL's sum. TRL logs their
+        means; the share of unjudged responses is logged beside them.
         """
 
-        def format_reward(completions: Sequence[Completion], **columns: Any) -> list[float | None]:
-            return [reward.format for reward in self._batch(completions, columns.get(ID_COLUMN))]
+        def format_reward(
+            completions: Sequence[Completion], log_metric: LogMetric | None = None, **columns: Any
+        ) -> list[float | None]:
+            rewards = self._batch(completions, columns.get(ID_COLUMN))
+            if log_metric is not None:
+                _log_unjudged(rewards, log_metric)
+            return [reward.format for reward in rewards]
 
         def accuracy_reward(completions: Sequence[Completion], **columns: Any) -> list[float | None]:
             return [reward.accuracy for reward in self._batch(completions, columns.get(ID_COLUMN))]
@@ -188,5 +194,9 @@ def _log(rewards: Sequence[Reward], log_metric: LogMetric) -> None:
         known = [value for reward in rewards if (value := getattr(reward, name)) is not None]
         if known:
             log_metric(f"reward/{name}", sum(known) / len(known))
+    _log_unjudged(rewards, log_metric)
+
+
+def _log_unjudged(rewards: Sequence[Reward], log_metric: LogMetric) -> None:
     if rewards:
         log_metric("reward/unjudged", sum(reward.total is None for reward in rewards) / len(rewards))

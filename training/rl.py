@@ -6,6 +6,7 @@ rewards/format_reward/mean      share of responses in the asked format
 rewards/accuracy_reward/mean    share of right answers (mean score)
 reward                          the weighted sum
 entropy                         nats a token
+reward/unjudged                 share of responses without a reward: a judge that failed
 frac_reward_zero_std            share of groups whose rollouts all earned the same
 idle_groups_left                the same after dynamic sampling
 loss                            the policy loss (there is no other term without KL)

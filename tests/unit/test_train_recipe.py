@@ -303,6 +303,18 @@ def test_every_step_is_reported_and_some_are_shown() -> None:
     callback.on_log(None, state, None, logs={"train_runtime": 3.0})
     assert reported == [(step, {"train/loss": 0.5, "train/completions/clipped_ratio": 1.0}) for step in range(1, 6)]
     assert shown == [f"rl step {step}/5: loss 0.500, overlong 1.000" for step in (1, 5)]
+    callback.on_log(None, state, None, logs={"loss": 0.5, "completions/clipped_ratio": 0.0, "reward/unjudged": 0.25})
+    assert shown[-1] == "rl step 5/5: loss 0.500, unjudged 0.250"
+
+
+def test_three_generations_without_a_reward_end_training() -> None:
+    (callback,) = stage_callbacks("rl", lambda step: False, lambda text: None)
+    state = SimpleNamespace(global_step=7, max_steps=50, is_world_process_zero=False)
+    # Steps between generations say nothing about it.
+    for share in (1.0, None, 1.0, 0.5, 1.0, None, 1.0, None):
+        callback.on_log(None, state, None, logs={"loss": 0.0} | ({} if share is None else {"reward/unjudged": share}))
+    with pytest.raises(TrainingError, match=r"rl, step 7: no response of the last 3 generations .* Is the judge up"):
+        callback.on_log(None, state, None, logs={"loss": 0.0, "reward/unjudged": 1.0})
 
 
 def test_out_of_memory_is_told_with_knobs_of_the_stage() -> None:
