@@ -62,6 +62,7 @@ class LoraSettings(Table):
     rank: Count = 64
     alpha: Positive = 128.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """In SFT alone: DPO and GRPO compare likelihoods of one model with those of another."""
     targets: str | tuple[str, ...] = "language"
     """``language``: every linear layer but those of the vision tower; ``all``: every one; or names of modules."""
 

@@ -111,6 +111,8 @@ def _grpo_arguments(recipe: Recipe, series: Series, settings: RLSettings) -> dic
         "loss_type": settings.loss,
         "scale_rewards": settings.scale_rewards,
         "mask_truncated_completions": settings.mask_truncated,
+        # Of an adapter: ratios of one function to another with other units dropped would be noise, and clip.
+        "disable_dropout": True,
         "reward_weights": [settings.format_weight, settings.accuracy_weight],
         **_vllm_arguments(settings.vllm),
     }

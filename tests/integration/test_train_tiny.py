@@ -185,6 +185,16 @@ def test_grpo_logs_what_is_promised_and_its_second_update_is_clipped(tmp_path: P
     assert clipped[0] == clipped[2] == 0.0 and clipped[1] > 0 and clipped[3] > 0
 
 
+def test_an_adapter_s_dropout_does_not_clip(tmp_path: Path) -> None:
+    """Step 3 is the first on a new generation, with an adapter that has learned something: its ratios are 1."""
+    model = {"path": "tiny", "device": "cpu", "lora": {"rank": 4, "dropout": 0.5}}
+    recipe = tiny_recipe(tmp_path, rl(learning_rate=5e-3, epsilon=1e-3, epsilon_high=1e-3), model=model)
+    train(recipe)
+    log = [entry for entry in read_log(checkpoint_folder(tmp_path / "zero", 4)) if "loss" in entry]
+    clipped = [entry["clip_ratio/high_mean"] + entry["clip_ratio/low_mean"] for entry in log]
+    assert clipped[0] == clipped[2] == 0.0 and clipped[1] > 0
+
+
 def test_evaluations_change_nothing_in_training(tmp_path: Path) -> None:
     """GRPO samples from torch's global generator: one stray draw in between would change every later loss."""
     quiet = tiny_recipe(tmp_path / "quiet", rl(save_every=2))
