@@ -47,7 +47,7 @@ def nucleus_sizes(distribution: Distribution) -> Tensor:
             break
         if count > n_vocabulary or (count > TOP_COUNTS[0] and n_vocabulary <= SMALL_VOCABULARY):
             count = n_vocabulary
-        parts = open_rows.split(_part_rows(probs))
+        parts = torch.split(open_rows, _part_rows(probs))
         found = torch.cat([_reaching(probs[rows], goals[rows], count) for rows in parts])
         sizes[open_rows] = found.clamp(max=n_vocabulary)
         open_rows = open_rows[found > count] if count < n_vocabulary else open_rows[:0]
@@ -60,7 +60,7 @@ def _part_rows(rows: Tensor) -> int:
 
 
 def _parts(rows: Tensor) -> Sequence[Tensor]:
-    return rows.split(_part_rows(rows))
+    return torch.split(rows, _part_rows(rows))
 
 
 def _reaching(probs: Tensor, goals: Tensor, count: int) -> Tensor:
