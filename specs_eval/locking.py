@@ -55,7 +55,7 @@ class RunLock:
         self._lock.release()
 
     def _wait(self) -> None:
-        holder = self._who()
+        holder = self.holder()
         if self._on_wait is not None and self._timeout > 0:
             self._on_wait(f"{holder} is evaluating {self._holder.parent.name}; waiting for it")
         try:
@@ -65,7 +65,8 @@ class RunLock:
                 f"{holder} is evaluating {self._holder.parent.name}; try again when it is done, or use another --store"
             ) from error
 
-    def _who(self) -> str:
+    def holder(self) -> str:
+        """Who has the lock, in words."""
         try:
             return self._holder.read_text() or "another process"
         except OSError:

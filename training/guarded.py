@@ -72,8 +72,11 @@ class GuardedTrainer:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
+            told = _not_saved(
+                series, self.state.global_step, error
+            )  # before space is freed: it says how much there was
             shutil.rmtree(self._scratch, ignore_errors=True)
-            raise _not_saved(series, self.state.global_step, error) from error
+            raise told from error
         finally:
             self._scratch = None
         self.accelerator.wait_for_everyone()
@@ -121,6 +124,8 @@ def _settle(written: Path, series: Path) -> None:
 
 def _not_saved(series: Path, step: int, error: Exception) -> StoreError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if any("inline_container.cc" in line for line in lines):
+        lines = ["the disk refused a write"]  # torch.save tells no more than a position in its file
     steps = saved_steps(series)
     kept = f"checkpoint-{steps[-1]} is whole" if steps else "no earlier checkpoint is there"
     free = shutil.disk_usage(series).free

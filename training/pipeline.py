@@ -20,6 +20,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import Timeout
+
 from specs_eval.checkpoints import Checkpoint
 from specs_eval.errors import ConfigError, StoreError
 from specs_eval.fingerprint import Fingerprinter
@@ -106,7 +108,9 @@ def _lock(output: Path) -> RunLock:
     try:
         lock.acquire()
     except StoreError as error:
-        raise StoreError(f"another process trains in {output}; wait for it or name another output folder") from error
+        if not isinstance(error.__cause__, Timeout):
+            raise ConfigError(f"cannot write to {output}: {error.__cause__}; name another output folder") from error
+        raise StoreError(f"{lock.holder()} trains in {output}; wait for it or name another output folder") from error
     return lock
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -456,11 +458,22 @@ def test_without_evaluation_the_last_checkpoint_is_handed_on(world: World) -> No
 def test_two_processes_do_not_train_into_one_folder(world: World) -> None:
     lock = pipeline._lock(world.output)
     try:
-        with pytest.raises(StoreError, match="another process trains in"):
+        with pytest.raises(StoreError, match=f"process {os.getpid()} on .* trains in"):
             world.run()
     finally:
         lock.release()
     assert world.run().closed is None
+
+
+def test_an_output_folder_that_cannot_be_written_is_not_taken_for_a_busy_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(self: Any, **options: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("specs_eval.locking.FileLock.acquire", refuses)
+    with pytest.raises(ConfigError, match="cannot write to .*Read-only file system; name another output folder"):
+        world.run()
 
 
 def test_an_evaluation_that_cannot_be_made_is_said_and_training_can_go_on_later(world: World) -> None:
