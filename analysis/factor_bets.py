@@ -22,11 +22,13 @@ is negative). `docs/design/gates.md` has the argument in full.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from specs_eval.analysis.betting import Bets, Units, log_wealth
+from specs_eval.analysis.many_bets import log_wealths
 from specs_eval.analysis.samples import FloatArray, IntArray
 
 N_CELLS = 64
@@ -104,16 +106,15 @@ def log_wealth_above(design: FactorDesign, gains: Gains, bound: float, effects: 
     Returns:
         Shape (n_looks,): at most log(1 / alpha) at all looks with probability 1 - alpha if GF is at most `bound`.
     """
-    wealth: FloatArray | None = None
     hard = bound + design.slack(N_CELLS)
+    claims = []
     for u in np.linspace(0, 1, N_CELLS + 1):
         slopes = _slopes(design, u)
         # Further from the tangent point, GF's linear function exceeds GF, and so does the effect to be seen.
         further = bound * (slopes.sum() - 1) / 2
         bets = tuple(effect + further for effect in effects)
-        mine = _linear_wealth(design, gains.least, slopes, hard * np.array([u, 1 - u]), bets)
-        wealth = mine if wealth is None else np.minimum(wealth, mine)
-    assert wealth is not None, "there are cells"
+        claims.append(_Claim(gains.least, slopes, hard * np.array([u, 1 - u]), bets))
+    wealth: FloatArray = _linear_wealth(design, claims).min(axis=0)
     return wealth
 
 
@@ -129,7 +130,7 @@ def log_wealth_below(design: FactorDesign, gains: Gains, bound: float, effects: 
     at_ends = np.stack([ends**2, (1 - ends) ** 2]) * design.scales()[:, None]
     least, most = _extremes(design, -at_ends, -bound * np.stack([ends, 1 - ends]))
     mean_slopes = at_ends.mean(axis=1)
-    return _wealth(values, least, most, looks, Bets(effects, _variance(design, mean_slopes)))
+    return _wealth(values, least, most, looks, Bets(effects, float(_variances(design, mean_slopes[None])[0])))
 
 
 def log_wealth_change(
@@ -159,13 +160,10 @@ def log_wealth_change(
         defined = np.minimum(*(_positive_wealth(design, one) for one in pair))
     paired = FactorDesign(design.sizes, design.looks, design.beta, -1.0)
     hard = bound + design.slack(N_CELLS)
-    wealth: FloatArray | None = None
-    for number, u in enumerate(places):
-        mine = _linear_wealth(paired, change.least, _slopes(design, u), hard * np.array([u, 1 - u]), effects)
-        elsewhere = np.minimum(_elsewhere(not_above, not_below, number), defined)
-        mixed = np.logaddexp(math.log(1 - PLACE) + mine, math.log(PLACE) + elsewhere)
-        wealth = mixed if wealth is None else np.minimum(wealth, mixed)
-    assert wealth is not None, "there are cells"
+    claims = [_Claim(change.least, _slopes(design, u), hard * np.array([u, 1 - u]), effects) for u in places]
+    elsewhere = np.minimum(_elsewhere(not_above, not_below), defined)
+    here = _linear_wealth(paired, claims)
+    wealth: FloatArray = np.logaddexp(math.log(1 - PLACE) + here, math.log(PLACE) + elsewhere).min(axis=0)
     if design.floor < 0 and bound >= 0:
         # GF is the positive part of the minimum that the linear argument is about. They part where the first checkpoint's
         # minimum is negative: then the second's GF itself must be above the bound.
@@ -180,11 +178,13 @@ def place_wealth(design: FactorDesign, pair: tuple[Gains, Gains]) -> tuple[Float
     return above, below
 
 
-def _elsewhere(not_above: FloatArray, not_below: FloatArray, number: int) -> FloatArray:
-    """Log wealth against "the change is read at a u next to this one", which lies between those of the checkpoints."""
-    broke = np.full(not_above.shape[1], -np.inf)
-    left = not_above[number - 1] if number else broke
-    right = not_below[number + 1] if number < N_CELLS else broke
+def _elsewhere(not_above: FloatArray, not_below: FloatArray) -> FloatArray:
+    """Log wealth against "the change is read at a u next to this one", which lies between those of the checkpoints.
+
+    Shape (n_places, n_looks), as both arguments have it.
+    """
+    broke = np.full((1, not_above.shape[1]), -np.inf)
+    left, right = np.concatenate([broke, not_above[:-1]]), np.concatenate([not_below[1:], broke])
     mixed: FloatArray = np.logaddexp(left, right) - math.log(2)
     return mixed
 
@@ -194,17 +194,37 @@ def _slopes(design: FactorDesign, u: float) -> FloatArray:
     return np.array([u**2, (1 - u) ** 2]) * design.scales()
 
 
-def _linear_wealth(
-    design: FactorDesign, gains: FloatArray, slopes: FloatArray, centres: FloatArray, effects: tuple[float, ...]
-) -> FloatArray:
-    """Log wealth against "slopes . means are at most the sum of the centres".
+@dataclass(frozen=True, slots=True, eq=False)
+class _Claim:
+    """That slopes . means are at most the sum of the centres.
 
     Each role is centred by itself, so that units with samples of one role only do not differ by their role.
     """
-    values = slopes @ gains - centres @ design.sizes[:, : gains.shape[1]]
-    least, most = _extremes(design, slopes[:, None], centres[:, None])
-    bets = Bets(effects, _variance(design, slopes))
-    return _wealth(values, least, most, _seen(design, gains.shape[1]), bets)
+
+    gains: FloatArray
+    """Shape (2, n_seen)."""
+    slopes: FloatArray
+    """Shape (2,)."""
+    centres: FloatArray
+    """Shape (2,)."""
+    effects: tuple[float, ...]
+    """To bet on against it."""
+
+
+def _linear_wealth(design: FactorDesign, claims: Sequence[_Claim]) -> FloatArray:
+    """Log wealth against claims on the same units, shape (n_claims, n_looks)."""
+    n = claims[0].gains.shape[1]
+    sizes = design.sizes[:, :n]
+    values = np.stack([one.slopes @ one.gains - one.centres @ sizes for one in claims])
+    ends = [_extremes(design, one.slopes[:, None], one.centres[:, None]) for one in claims]
+    least, most = np.array(ends).T
+    return log_wealths(
+        values,
+        (least - _ROUNDING, most + _ROUNDING),
+        _seen(design, n),
+        np.array([one.effects for one in claims]),
+        _variances(design, np.stack([one.slopes for one in claims])),
+    )
 
 
 def _wealth(values: FloatArray, least: float, most: float, looks: IntArray, bets: Bets) -> FloatArray:
@@ -214,21 +234,18 @@ def _wealth(values: FloatArray, least: float, most: float, looks: IntArray, bets
 
 def _place_wealth(design: FactorDesign, gains: Gains, places: FloatArray, side: int) -> FloatArray:
     """Log wealth against "the best u of these means is at least (side 1) or at most (side -1) u", shape (n_places, n_looks)."""
-    rows = []
+    claims = []
     for u in places:
         slopes = side * np.array([u, -(1 - u)]) * design.scales()
         worst = np.where(slopes[:, None] >= 0, gains.least, gains.most)
-        rows.append(_linear_wealth(design, worst, slopes, np.zeros(2), _PLACE_EFFECTS))
-    return np.stack(rows)
+        claims.append(_Claim(worst, slopes, np.zeros(2), _PLACE_EFFECTS))
+    return _linear_wealth(design, claims)
 
 
 def _positive_wealth(design: FactorDesign, gains: Gains) -> FloatArray:
     """Log wealth against "both gains are at most 0", at each look."""
-    rows = [
-        _linear_wealth(design, gains.least, slopes, np.zeros(2), _PLACE_EFFECTS)
-        for slopes in np.eye(2) * design.scales()
-    ]
-    mixed: FloatArray = np.logaddexp(*rows) - math.log(2)
+    claims = [_Claim(gains.least, slopes, np.zeros(2), _PLACE_EFFECTS) for slopes in np.eye(2) * design.scales()]
+    mixed: FloatArray = np.logaddexp(*_linear_wealth(design, claims)) - math.log(2)
     return mixed
 
 
@@ -239,9 +256,10 @@ def _extremes(design: FactorDesign, slopes: FloatArray, centres: FloatArray) -> 
     return float((low.T @ design.sizes).min()), float((high.T @ design.sizes).max())
 
 
-def _variance(design: FactorDesign, slopes: FloatArray) -> float:
-    """First guess of the variance of a unit."""
-    return float(_PRIOR_VARIANCE * (slopes**2 @ (design.sizes**2).mean(axis=1))) + 1e-12
+def _variances(design: FactorDesign, slopes: FloatArray) -> FloatArray:
+    """First guess of the variance of a unit for each row of slopes."""
+    squares = (design.sizes**2).mean(axis=1)
+    return np.array([float(_PRIOR_VARIANCE * (row**2 @ squares)) + 1e-12 for row in slopes])
 
 
 def _seen(design: FactorDesign, n: int) -> IntArray:

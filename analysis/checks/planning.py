@@ -25,6 +25,8 @@ from specs_eval.policy import Gate
 from specs_eval.splits import Split
 
 _LEAST_VARIANCE = 1e-9
+_CHECKS_TO_LEARN_FROM = 5
+_LIKELY = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,7 @@ class _Answers:
         """What the gate's number is a function of."""
         self._starts = [np.searchsorted(units, np.arange(self.order.n_units)) for units in self.order.units]
         self._sizes = [self.order.sizes(role).astype(np.int64) for role in range(len(self.own))]
+        self._positions = [{one: place for place, one in enumerate(ids)} for ids in self.order.ids]
         patterns = np.stack([sizes > 0 for sizes in self._sizes])
         self._alike = [np.flatnonzero((patterns == patterns[:, [u]]).all(axis=0)) for u in self._first_of(patterns)]
 
@@ -155,11 +158,10 @@ class _Answers:
             found["candidate", role] = self._lifted(role, _rows(own, self._sources(role, donors)), shift, generator)
             for side, answers in self._others[role].items():
                 found[side, role] = _rows(answers, self._sources(role, origin))
-        positions = [{one: place for place, one in enumerate(ids)} for ids in self.order.ids]
 
         def read(side: str, split: Split) -> Shares:
             role = self.stream.splits.index(split)
-            return _indexed(found[side, role], positions[role])
+            return _indexed(found[side, role], self._positions[role])
 
         return read
 
@@ -219,19 +221,21 @@ def _indexed(shares: Shares, positions: Mapping[str, int]) -> Shares:
 def _simulate(
     answers: _Answers, variance: float, shift: float, simulation: Simulation, generator: np.random.Generator
 ) -> SequentialPlan:
-    gate, order, levels = answers.stream.gate, answers.order, simulation.levels
+    gate, order = answers.stream.gate, answers.order
     share = min(variance / (2 * answers.spread()), 1.0) if gate.on_change else 1.0
     upwards = shift if bound_of(gate).direction == "at least" else -shift
     rounds = _rounds(order)
-    words, used = [], []
+    words: list[str] = []
+    ends: list[int] = []
     for _ in range(simulation.n_checks):
-        found = answers.stream.evidence(answers.draw(share, upwards, generator), order.n_units)
-        at = np.searchsorted(found.looks, rounds)
-        passed, failed = found.p_pass[at] <= levels.alpha, found.p_fail[at] <= levels.beta / simulation.n_gates
-        decided = np.flatnonzero(passed | failed)
-        last = decided[0] if len(decided) else -1
-        words.append("undecided" if not len(decided) else "pass" if passed[last] else "fail")
-        used.append(sum(len(order.samples(role, int(rounds[last]))) for role in range(len(order.ids))))
+        read = answers.draw(share, upwards, generator)
+        likely = _likely(ends, rounds)
+        word, end = _ending(answers.stream, read, rounds[:likely], simulation)
+        if word == "undecided" and likely < len(rounds):
+            word, end = _ending(answers.stream, read, rounds, simulation)
+        words.append(word)
+        ends.append(end)
+    used = [sum(len(order.samples(role, end)) for role in range(len(order.ids))) for end in ends]
     shares = {word: words.count(word) / len(words) for word in ("pass", "fail", "undecided")}
     return SequentialPlan(
         shares["pass"],
@@ -241,6 +245,29 @@ def _simulate(
         float(np.median(used)),
         float(np.quantile(used, 0.9)),
     )
+
+
+def _ending(stream: Stream, read: Read, rounds: IntArray, simulation: Simulation) -> tuple[str, int]:
+    """How a check ends that looks after these numbers of units, and after how many."""
+    levels = simulation.levels
+    found = stream.evidence(read, int(rounds[-1]))
+    at = np.searchsorted(found.looks, rounds)
+    passed, failed = found.p_pass[at] <= levels.alpha, found.p_fail[at] <= levels.beta / simulation.n_gates
+    decided = np.flatnonzero(passed | failed)
+    if not len(decided):
+        return "undecided", int(rounds[-1])
+    return "pass" if passed[decided[0]] else "fail", int(rounds[decided[0]])
+
+
+def _likely(ends: Sequence[int], rounds: IntArray) -> int:
+    """Rounds in which a check likely ends, as most did before it; all where that saves little.
+
+    What comes after its end does not change how a check ended, and bets on all units cost in proportion to them.
+    """
+    if len(ends) < _CHECKS_TO_LEARN_FROM:
+        return len(rounds)
+    likely = int(np.searchsorted(rounds, np.quantile(ends, _LIKELY))) + 1
+    return likely if likely < len(rounds) and rounds[likely - 1] < _LIKELY * rounds[-1] else len(rounds)
 
 
 def _rounds(order: Order) -> IntArray:

@@ -119,7 +119,7 @@ def _ask(states: Sequence[_State], policy: Policy, source: Source, limits: Limit
             return asked, f"--max-minutes {limits.max_minutes:g} were over"
         fitting = _within(open_states, target, asked, limits.max_samples)
         if fitting is None:
-            return asked, f"--max-samples {limits.max_samples:,} were asked"
+            return asked, _spent(open_states, asked, limits.max_samples or 0)
         source.fetch(_wanted(open_states, fitting), _wanted(open_states, AHEAD * fitting))
         read = gate_reader(source)
         for state in open_states:
@@ -156,6 +156,14 @@ def _within(states: Sequence[_State], target: int, asked: set[tuple[str, str]], 
         target -= DEFAULT_BLOCK
         if target < 1:
             return None
+
+
+def _spent(states: Sequence[_State], asked: set[tuple[str, str]], max_samples: int) -> str:
+    """Why a budget of samples ended a check, and what it was too small for."""
+    target = DEFAULT_BLOCK + min(state.n_units for state in states)
+    needed = len(asked.union(*(_samples(state, target) for state in states)))
+    which = "next" if asked else "first"
+    return f"--max-samples {max_samples:,} ended the check (the {which} look is at {needed:,} samples)"
 
 
 def _samples(state: _State, target: int) -> set[tuple[str, str]]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from specs_eval.analysis import many_bets
 from specs_eval.analysis.betting import MAX_STAKE, PRIOR_UNITS, Bets, Units, confidence_bounds, log_wealth, lower_bound
 from specs_eval.analysis.bound_tests import Bound
 from specs_eval.analysis.drawing import draw
@@ -159,3 +160,23 @@ def test_error_rates_under_peeking(discordant: float, categories: int) -> None:
         found = evidence(units, Bound(-0.05), BETS)
         wrong += found.p_pass[-1] <= 0.05, found.p_fail[-1] <= 0.05
     assert (wrong / 2000 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000)).all(), wrong
+
+
+@given(st.integers(0, 60), st.integers(1, 5), st.integers(0, 2**32 - 1), st.sampled_from([7, 40, 10**6]))
+def test_many_bets_are_those_made_one_by_one(n: int, n_bets: int, seed: int, chunk: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.uniform(-1, 2, (n_bets, n))
+    low, high = np.full(n_bets, -1.0), rng.uniform(2, 3, n_bets)
+    looks = np.unique(np.append(rng.integers(1, n + 1, 4), n)) if n else np.zeros(0, np.int64)
+    effects, variances = rng.uniform(0.01, 1, (n_bets, 2)), rng.uniform(0.01, 1, n_bets)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(many_bets, "_CHUNK", chunk)
+        found = many_bets.log_wealths(values, (low, high), looks, effects, variances)
+    assert found.shape == (n_bets, len(looks))
+    for row in range(n_bets if n else 0):
+        units = Units(values[row], np.ones(n), low[row], high[row], looks)
+        alone = log_wealth(units, 0.0, Bets(tuple(effects[row]), variances[row]))
+        np.testing.assert_array_equal(found[row], alone)
+    if n:
+        with pytest.raises(ConfigError, match="within their bounds"):
+            many_bets.log_wealths(values + 5, (low, high), looks, effects, variances)

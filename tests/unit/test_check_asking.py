@@ -113,7 +113,7 @@ def test_a_budget_ends_undecided_and_a_larger_one_continues(engine: Engine) -> N
     result = check(SCORE, "same", "--max-samples", "70")
     found = verdict(result)
     assert (found["outcome"], result.exit_code, found["n_used"]) == ("undecided", 3, 64)
-    assert "--max-samples 70" in found["reason"]
+    assert "--max-samples 70 ended the check (the next look is at 80 samples)" in found["reason"]
     first = {sample for who, sample in engine.asked if who == "same"}
     whole = verdict(check(SCORE, "same"))
     again = [sample for who, sample in engine.asked if who == "same"]

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from stored_runs import FakeRun, Floats, write_run
 
+from specs_eval.analysis.checks import planning
 from specs_eval.cli import main
 
 SCORE = '[[gates]]\nmetric = "score"\ntask = "t"\nmax_drop = 0.05\n'
@@ -122,3 +123,20 @@ def test_options_without_meaning(more: tuple[str, ...], message: str) -> None:
     write_run(Path("runs"), FakeRun("t", bits(0.7, 50), "dpo/checkpoint-10"))
     result = plan(SCORE, *more)
     assert result.exit_code == 2 and message in result.output
+
+
+def test_looking_where_checks_likely_end_first_changes_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    for task, seed in (("t", 1), ("u", 2)):
+        write_run(Path("runs"), FakeRun(task, bits(0.7, 400, seed=seed), "dpo/checkpoint-10"))
+    policy = SCORE + '[[gates]]\nmetric = "gf"\nid = "t"\nood = "u"\nmin = 0.6\n'
+    found = gates(policy)
+    tried: list[int] = []
+    likely = planning._likely
+
+    def whole(ends: list[int], rounds: Any) -> int:
+        tried.append(likely(ends, rounds))
+        return len(rounds)
+
+    monkeypatch.setattr(planning, "_likely", whole)
+    assert gates(policy) == found
+    assert len(set(tried)) > 1, "some checks were looked at in part"
