@@ -166,7 +166,9 @@ class History:
 def _unit(checkpoint: Checkpoint, task: Task, request: RunRequest, history: History, numerics: str) -> Unit:
     identity = run_identity(checkpoint, task, request.spec(task), numerics)
     every = [sample.sample_id for sample in task.samples()]
-    asked, n_rollouts, n_cached = _state(identity, every[: request.limit], request.n_rollouts, history.runs)
+    chosen = None if request.chosen is None else request.chosen.get(task.name)
+    named = every[: request.limit] if chosen is None else chosen
+    asked, n_rollouts, n_cached = _state(identity, named, request.n_rollouts, history.runs)
     alike = (checkpoint.series, task.name, numerics)
     return Unit(
         checkpoint.name,

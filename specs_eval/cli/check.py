@@ -138,14 +138,10 @@ def check(
 
 
 def _show_plan(question: Question, running: Running, as_json: bool) -> None:
-    from specs_eval.cli.check_run import make_plan, plan_lines
+    from specs_eval.cli.check_cost import show_plan
+    from specs_eval.cli.check_run import make_plan
 
-    plan = make_plan(question, running)
-    if as_json:
-        facts = {"command": "check", "dry_run": True, "owed": [one.to_dict() for one in plan.owed]}
-        click.echo(json.dumps(facts, indent=2, allow_nan=False))
-    else:
-        click.echo("\n".join(plan_lines(plan)))
+    show_plan(make_plan(question, running), question.store, running, as_json)
 
 
 def _answer_with_runs(question: Question, running: Running) -> Answer:

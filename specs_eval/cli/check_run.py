@@ -9,6 +9,7 @@ from pathlib import Path
 from specs_eval.analysis.checks.answer import Answer, Question, answer_sides, find_pinned, pin_notes
 from specs_eval.analysis.checks.measures import Sides
 from specs_eval.analysis.stored.sides import Side
+from specs_eval.backends.base import BackendOptions
 from specs_eval.baselines import load_pins
 from specs_eval.checkpoints import Checkpoint, Resolution
 from specs_eval.cli.check_contenders import Contender, checkpoint_of, find_contender, of_weights, runs_in
@@ -18,6 +19,7 @@ from specs_eval.cli.check_run_options import Running
 from specs_eval.errors import ComparisonError, GenerationError
 from specs_eval.fingerprint import Fingerprinter
 from specs_eval.policy import Policy
+from specs_eval.runner import RunRequest
 from specs_eval.store import MARKER, RunStore, StoredRun
 from specs_eval.task import Task
 
@@ -121,7 +123,31 @@ def evaluate_owed(owed: Sequence[Owed], store_path: Path, running: Running) -> N
     from specs_eval.cli.run import run_resolved
 
     store = RunStore.create(store_path)
-    fingerprinter = Fingerprinter(store.root / "fingerprints.json")
+    problems: list[str] = []
+    for one in evaluations_of(owed, Fingerprinter(store.root / "fingerprints.json"), running):
+        resolution = Resolution(one.checkpoints, ())
+        problems += run_resolved(resolution, one.request, store, one.backend, one.options).problems
+    if problems:
+        raise GenerationError("not evaluated, so nothing is judged: " + "; ".join(problems))
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One call of the runner."""
+
+    checkpoints: tuple[Checkpoint, ...]
+    request: RunRequest
+    backend: str
+    options: BackendOptions
+
+
+def evaluations_of(owed: Sequence[Owed], fingerprinter: Fingerprinter, running: Running) -> list[Evaluation]:
+    """What is owed as calls of the runner: checkpoints that owe the same go through one engine.
+
+    Raises:
+        ConfigError: no such task or backend.
+        ComparisonError: a task is not what the reference was evaluated on, or a checkpoint's files are gone.
+    """
     checkpoints = {one.contender.role: checkpoint_of(one.contender, fingerprinter) for one in owed}
     tasks = {one.terms.task: load_task(one.terms, running) for one in owed}
     together: dict[tuple[Terms, ...], dict[str, Checkpoint]] = {}
@@ -129,12 +155,10 @@ def evaluate_owed(owed: Sequence[Owed], store_path: Path, running: Running) -> N
         mine = [one.terms for one in owed if one.contender.role == role]
         for same in _on_same_terms(mine, tasks):
             together.setdefault(same, {})[checkpoint.fingerprint] = checkpoint
-    problems: list[str] = []
-    for same, who in together.items():
-        request, backend, options = request_for(same, tasks, running, who.values())
-        problems += run_resolved(Resolution(tuple(who.values()), ()), request, store, backend, options).problems
-    if problems:
-        raise GenerationError("not evaluated, so nothing is judged: " + "; ".join(problems))
+    return [
+        Evaluation(tuple(who.values()), *request_for(same, tasks, running, who.values()))
+        for same, who in together.items()
+    ]
 
 
 def _on_same_terms(terms: Sequence[Terms], tasks: Mapping[str, Task]) -> list[tuple[Terms, ...]]:
@@ -167,26 +191,3 @@ def _with_bases(policy: Policy, bases: Mapping[str, Side]) -> Policy:
         for gate in policy.gates
     )
     return policy.model_copy(update={"gates": gates})
-
-
-def plan_lines(plan: Plan) -> list[str]:
-    """What would be evaluated, a line each."""
-    if plan.same:
-        return ["candidate and baseline are the same weights: nothing would be evaluated"]
-    return [_line(one) for one in plan.owed] or ["nothing is missing: every gate can be judged on what is stored"]
-
-
-def _line(owed: Owed) -> str:
-    terms, name = owed.terms, owed.contender.side.key.name
-    size = f"{'all' if terms.n_samples is None else f'{terms.n_samples:,}'} samples x {terms.n_rollouts} rollouts"
-    if owed.n_owed is not None:
-        size += f", {owed.n_owed:,} owed"
-    if terms.reference is None:
-        return f"would evaluate {name} on {terms.task}: {size}; nobody has answered it yet"
-    manifest = terms.reference.manifest
-    sampling = manifest.sampling
-    return (
-        f"would evaluate {name} on {terms.task}: {size}, temperature {sampling.temperature}, top_p {sampling.top_p}, "
-        f"max_new_tokens {sampling.max_new_tokens}, seed {sampling.seed}, {manifest.backend}, version "
-        f"{manifest.task_version}; like {manifest.checkpoint.name}"
-    )

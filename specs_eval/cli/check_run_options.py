@@ -52,7 +52,11 @@ class Running:
 
 _OPTIONS = (
     click.option("--run", "run", is_flag=True, help="First evaluate what is missing, as the baseline was evaluated."),
-    click.option("--dry-run", is_flag=True, help="With --run: say what would be evaluated, and nothing else."),
+    click.option(
+        "--dry-run",
+        is_flag=True,
+        help="With --run: say what would be evaluated and what it would take, and nothing else.",
+    ),
     click.option(
         "--data-dir", type=click.Path(path_type=Path), envvar="SPECS_EVAL_DATA", help="Where benchmark data lies."
     ),

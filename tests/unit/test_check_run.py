@@ -158,11 +158,27 @@ def test_a_dry_run_only_says_what_would_be_done(engine: Engine, tmp_path: Path) 
         "would evaluate dpo/checkpoint-600 on easyvqa_formats_id: 60 samples x 2 rollouts, 120 owed"
     )
     assert "temperature 1.0" in result.stdout and "like base" in result.stdout
-    owed = json.loads(check(SCORE, "--dry-run", "--json").stdout)["owed"]
-    assert [(one["role"], one["n_owed"], one["backend"]) for one in owed] == [("candidate", 120, "fake/bfloat16")]
+    facts = json.loads(check(SCORE, "--dry-run", "--json").stdout)
+    assert [(o["role"], o["n_owed"], o["backend"]) for o in facts["owed"]] == [("candidate", 120, "fake/bfloat16")]
+    (unit,) = facts["cost"]["units"]
+    assert (unit["checkpoint"], unit["n_cached"], unit["n_owed"]) == ("dpo/checkpoint-600", 0, 120)
+    base = stored()["base", "easyvqa_formats_id"]
+    assert unit["seconds_owed"] == pytest.approx(base.manifest.seconds) and facts["cost"]["backend"] == "fake/bfloat16"
+    assert "Minutes of easyvqa_formats_id: 1 run of easyvqa_formats_id with fake/bfloat16" in result.stdout
     assert sorted(tmp_path.rglob("*")) == before
     check(SCORE)
     assert "nothing is missing" in check(SCORE, "--dry-run").stdout
+    assert json.loads(check(SCORE, "--dry-run", "--json").stdout)["cost"] is None
+
+
+def test_a_dry_run_of_what_cannot_be_evaluated_says_so_as_the_run_would(engine: Engine) -> None:
+    write_run(
+        Path("runs"),
+        FakeRun("easyvqa_formats_id", np.ones((20, 1)), "old", task_version="1-0", backend="fake/bfloat16"),
+    )
+    result = check(SCORE, "--dry-run", pair=("old", "out/dpo/checkpoint-600"))
+    assert result.exit_code == 3 and result.stdout.startswith("would evaluate dpo/checkpoint-600")
+    assert "they would differ in task_version" in " ".join(result.output.split())
 
 
 def test_interrupted_the_same_command_continues(engine: Engine) -> None:
@@ -218,11 +234,13 @@ def test_a_baseline_that_answered_other_samples_than_the_first(engine: Engine) -
     assert set(stored()["dpo/checkpoint-600", task.name].samples()) == set(ids)
     # Another candidate with other samples: each catches up with the other.
     evaluate("out/bad", limit=10)
-    owed = json.loads(check(SCORE, "--dry-run", "--json", pair=("base", "out/bad/checkpoint-600")).stdout)["owed"]
-    assert [(one["role"], one["n_samples"], one["n_owed"]) for one in owed] == [
+    facts = json.loads(check(SCORE, "--dry-run", "--json", pair=("base", "out/bad/checkpoint-600")).stdout)
+    assert [(one["role"], one["n_samples"], one["n_owed"]) for one in facts["owed"]] == [
         ("baseline", 70, 10),
         ("candidate", 70, 60),
     ]
+    units = facts["cost"]["units"]
+    assert [(unit["n_samples"], unit["n_cached"], unit["n_owed"]) for unit in units] == [(70, 60, 10), (70, 10, 60)]
     n_asked = len(engine.calls)
     assert check(SCORE, pair=("base", "out/bad/checkpoint-600")).exit_code == 1
     assert len(engine.calls) - n_asked <= 70 + 2 * engine.block
