@@ -95,7 +95,19 @@ def wait_before_next(error: NoReply, attempt: int, jitter: Callable[[], float]) 
 
 
 def fetch_json(url: str, key: str | None, limits: Limits, body: bytes | None = None) -> Any:
-    """The JSON that an address gives: by POST where there is a body, else by GET.
+    """The JSON that an address gives: by POST where there is a body, else by GET; otherwise as `fetch`.
+
+    Raises:
+        NoReply: there is no reply, or it is not JSON.
+    """
+    try:
+        return json.loads(fetch(url, key, limits, body))
+    except (ValueError, RecursionError) as error:
+        raise NoReply(_without(f"{type(error).__name__}: {error}", key)) from None
+
+
+def fetch(url: str, key: str | None, limits: Limits, body: bytes | None = None) -> bytes:
+    """What an address gives: by POST where there is a body, else by GET.
 
     Args:
         url: the whole address.
@@ -104,7 +116,7 @@ def fetch_json(url: str, key: str | None, limits: Limits, body: bytes | None = N
         body: JSON to post.
 
     Raises:
-        NoReply: there is no reply, or it is not JSON.
+        NoReply: there is no reply.
     """
     headers = {"Content-Type": "application/json"} if body is not None else {}
     if key:
@@ -128,8 +140,8 @@ def fetch_json(url: str, key: str | None, limits: Limits, body: bytes | None = N
             response.close()
             raise
         response.release_conn()
-        return json.loads(data)
-    except (HTTPError, OSError, ValueError, RecursionError) as error:
+        return data
+    except (HTTPError, OSError, ValueError) as error:
         raise NoReply(_without(f"{type(error).__name__}: {error}", key)) from None
 
 

@@ -23,9 +23,7 @@ pytest.importorskip("vllm", reason="needs vLLM: make test-vllm")
 
 import torch
 from hf_tiny_models import checkpoint_folder, checkpoint_of, mixed_chats, requests_for, responses_by_key
-from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForImageTextToText
+from tiny_series import LANGUAGE, VISION, moved_checkpoint, write_adapter
 
 from specs_eval import load_runs
 from specs_eval.backends.base import BackendOptions, Request, Response
@@ -231,23 +229,8 @@ def test_native_sampling_gives_a_rollout_the_same_tokens_alone() -> None:
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The shipped checkpoint and two whose weights, those of the vision tower among them, are others."""
-    folders = [checkpoint_path()]
-    for number in (1, 2):
-        folder = tmp_path_factory.mktemp("series") / f"checkpoint-{number}"
-        shutil.copytree(checkpoint_path(), folder)
-        generator = torch.Generator().manual_seed(number)
-        tensors = load_file(folder / "model.safetensors")
-        moved = {
-            name: (tensor + 0.05 * tensor.float().std() * torch.randn(tensor.shape, generator=generator)).to(
-                tensor.dtype
-            )
-            if tensor.dim() > 1
-            else tensor * (1 + 0.01 * number)
-            for name, tensor in tensors.items()
-        }
-        save_file(moved, folder / "model.safetensors", metadata={"format": "pt"})
-        folders.append(folder)
-    return folders
+    root = tmp_path_factory.mktemp("series")
+    return [checkpoint_path(), *(moved_checkpoint(root / f"checkpoint-{number}", number) for number in (1, 2))]
 
 
 def test_three_checkpoints_through_one_engine_equal_fresh_loads(three: Sequence[Path]) -> None:
@@ -283,15 +266,8 @@ def test_another_architecture_gets_a_fresh_engine(three: Sequence[Path], tmp_pat
     assert share_alike(found, responses_by_key(loaded_hf(other), requests, SPEC)) >= 0.95
 
 
-def adapter(folder: Path, seed: int, targets: str | list[str]) -> Checkpoint:
-    model = AutoModelForImageTextToText.from_pretrained(checkpoint_path(), dtype=torch.float32)
-    adapted = get_peft_model(model, LoraConfig(r=4, lora_alpha=16, target_modules=targets, task_type="CAUSAL_LM"))
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in adapted.named_parameters():
-            if "lora_" in name:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.06)
-    adapted.save_pretrained(folder)
+def adapter(folder: Path, seed: int, targets: str) -> Checkpoint:
+    write_adapter(folder, seed, targets)
     return Checkpoint(folder, folder.name, "lora", seed, f"lora {folder}", checkpoint_path())
 
 
@@ -300,9 +276,6 @@ def adapted_backend() -> VLLMBackend:
     backend = VLLMBackend(BackendOptions(dtype="float32", extra=EXTRA))
     _LIVE["adapted",] = backend
     return backend
-
-
-LANGUAGE = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
 
 def test_adapters_are_switched_on_one_engine(tmp_path: Path) -> None:
@@ -321,7 +294,7 @@ def test_adapters_are_switched_on_one_engine(tmp_path: Path) -> None:
 
 
 def test_an_adapter_of_the_vision_tower_is_not_left_out_in_silence(tmp_path: Path) -> None:
-    checkpoint = adapter(tmp_path / "vision", 3, r".*visual\.blocks.*\.(gate_proj|up_proj|down_proj)|.*q_proj")
+    checkpoint = adapter(tmp_path / "vision", 3, VISION)
     one = adapted_backend()
     with pytest.raises(CheckpointError, match="of the adapter's modules out"):
         one.load(checkpoint)

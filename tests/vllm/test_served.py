@@ -5,66 +5,25 @@ Runs where the interpreter has vLLM beside it (``make test-vllm``); elsewhere it
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from vllm_serve import VLLM, vllm_serving
 
 from specs_eval import load_runs
 from specs_eval.cli import main
 from specs_eval.training.tiny import checkpoint_path
-
-VLLM = Path(sys.executable).parent / "vllm"
-FLAGS = ["--host", "127.0.0.1", "--max-model-len", "1024", "--max-num-seqs", "32", "--dtype", "float32"]
-# On the CPU, prefilling in chunks together with seeds of single requests has killed the engine under load.
-FLAGS += ["--enforce-eager", "--no-enable-chunked-prefill", "--max-num-batched-tokens", "8192", "--max-logprobs", "100"]
 
 pytestmark = pytest.mark.skipif(not VLLM.exists(), reason="needs vLLM beside the interpreter: make test-vllm")
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
-    log = tmp_path_factory.mktemp("serve") / "log"
-    command = [str(VLLM), "serve", str(checkpoint_path()), "--port", str(port), *FLAGS]
-    with log.open("wb") as stream:
-        server = subprocess.Popen(
-            command, env=os.environ | environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        address = f"http://127.0.0.1:{port}/v1"
-        deadline = time.monotonic() + 300
-        while not _answers(f"{address}/models"):
-            assert server.poll() is None and time.monotonic() < deadline, log.read_text(errors="replace")[-3000:]
-            time.sleep(1)
+    with vllm_serving(tmp_path_factory.mktemp("serve")) as address:
         yield address
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-
-
-def _answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(address, timeout=5):
-            return True
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 def run(store: Path, *more: str, url: str | None = None, task: str = "formats_id", limit: int = 60) -> pd.DataFrame:

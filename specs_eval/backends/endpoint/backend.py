@@ -9,6 +9,7 @@ from specs_eval.backends.base import BackendOptions, Request, Response, Timing
 from specs_eval.backends.endpoint.asking import Asked, Asker
 from specs_eval.backends.endpoint.client import Client
 from specs_eval.backends.endpoint.dialect import settle
+from specs_eval.backends.endpoint.reloading import Reloader
 from specs_eval.backends.endpoint.requests import Dialect, pieces
 from specs_eval.backends.endpoint.served import ServedModel, is_that_model, models_of, served_name
 from specs_eval.backends.endpoint.settings import URL_VARIABLE, settings_from
@@ -49,6 +50,7 @@ class EndpointBackend:
         self.timing = Timing()
         self._asker: Asker | None = None
         self._chosen_for: str | None = None
+        self._reloader: Reloader | None = None
 
     def block_size(self, n_rollouts: int) -> int:
         """0: every rollout stands alone."""
@@ -67,7 +69,7 @@ class EndpointBackend:
         self._check_chosen(checkpoint)
         self.client.resume()
         self.client.check = None
-        name, root = self._find(checkpoint)
+        name, root = self._reload(checkpoint) if self.settings.reload else self._find(checkpoint)
         wanted = Dialect(n=self.settings.n, top_logprobs=self.settings.top_logprobs)
         dialect, reply = settle(self.client, name, wanted)
         if self.settings.check_model and reply.model is not None and not is_that_model(reply.model, name, root):
@@ -80,13 +82,32 @@ class EndpointBackend:
 
     def _check_chosen(self, checkpoint: Checkpoint) -> None:
         """One name given for several folders would pass one model off as all of them."""
-        if self.settings.model is None or checkpoint.served_name is not None:
+        if self.settings.model is None or checkpoint.served_name is not None or self.settings.reload:
             return
         if self._chosen_for not in (None, checkpoint.fingerprint):
             raise CheckpointError(
                 f"--backend-arg model={self.settings.model} names one model and there are several checkpoints; serve each "
                 f"under its folder, or name them with --ckpt served:NAME"
             )
+
+    def _reload(self, checkpoint: Checkpoint) -> tuple[str, str | None]:
+        """Put a checkpoint into the server; its name there, and no origin, since the server lists the first one.
+
+        Raises:
+            ConfigError: it does not answer, or cannot exchange weights.
+            CheckpointError: the checkpoint does not fit, or did not arrive.
+        """
+        (url,) = self.settings.base_url
+        if checkpoint.served_name is not None:
+            raise ConfigError("reload=yes puts folders into a server; --ckpt served:NAME is what it has already")
+        try:
+            models = models_of(self.client.get(url, "/models", min(_LISTING_TRIES, self.settings.attempts)))
+        except (NoReply, ValueError) as error:
+            raise ConfigError(f"no endpoint answers; is the server running? {shown_address(url)}: {error}") from None
+        reloader = self._reloader = self._reloader or Reloader(self.client, url)
+        name = reloader.put(models, self.settings.model, checkpoint)
+        self.client.check = lambda url: reloader.assert_still_there()
+        return name, None
 
     def _find(self, checkpoint: Checkpoint) -> tuple[str, str | None]:
         """Name and origin of the model, the same on every address that answers.
@@ -195,7 +216,10 @@ class EndpointBackend:
         return usage.line(self.settings.price) + bare
 
     def close(self) -> None:
-        """Send nothing any more."""
+        """Send nothing any more, after a server whose weights were exchanged has its own again."""
+        if self._reloader is not None:
+            self._reloader.restore()
+            self._reloader = None
         self.client.stop()
         self._asker = None
 

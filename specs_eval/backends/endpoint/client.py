@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from specs_eval.backends.endpoint.balancing import Address, Balancer
 from specs_eval.backends.endpoint.settings import Settings
 from specs_eval.errors import ConfigError
-from specs_eval.transport import Limits, NoReply, fetch_json, key_from_environment, shown_address, wait_before_next
+from specs_eval.transport import (
+    Limits,
+    NoReply,
+    fetch,
+    fetch_json,
+    key_from_environment,
+    shown_address,
+    wait_before_next,
+)
 
 Result = TypeVar("Result")
 
@@ -105,6 +114,17 @@ class Client:
                 self._sleep(wait)
         raise NoReply("not tried", again=False)
 
+    def post(self, url: str, path: str, facts: Mapping[str, Any]) -> bytes:
+        """What one address replies to JSON at a path; tried once, as asking twice may do twice.
+
+        Raises:
+            NoReply: there is no reply.
+            ConfigError: the key is refused.
+        """
+        body = json.dumps(facts).encode()
+        reply: bytes = self._fetch(f"{url}{path}", Limits(self.settings.timeout), body, get=fetch)
+        return reply
+
     def ask(self, body: bytes, read: Callable[[Any], Result], max_bytes: int) -> Result:
         """Post a chat completion request until it is answered, or tries are used up.
 
@@ -162,9 +182,11 @@ class Client:
         busy = error.status == 429  # alive, and says when to come back
         self.balancer.failed(address, down=error.endpoint_is_down and not busy, rest=error.wait)
 
-    def _fetch(self, address: str, limits: Limits, body: bytes | None = None) -> Any:
+    def _fetch(
+        self, address: str, limits: Limits, body: bytes | None = None, get: Callable[..., Any] = fetch_json
+    ) -> Any:
         try:
-            return fetch_json(address, self._key, limits, body)
+            return get(address, self._key, limits, body)
         except NoReply as error:
             if error.status not in _KEY_REFUSED:
                 raise

@@ -43,6 +43,8 @@ class Settings:
     """They are known to be of the model's own distribution (T = 1, untruncated), whatever the sampling."""
     price: tuple[float, float] | None = None
     """For a million prompt tokens and a million generated tokens, in any currency."""
+    reload: bool = False
+    """Put the weights of each checkpoint folder into the server, a ``vllm serve`` in its development mode."""
     per_position: bool = False
 
 
@@ -67,7 +69,10 @@ def settings_from(options: BackendOptions) -> Settings:
         except ValueError as error:
             shown = "" if key == "base_url" else f" not {text!r};"
             raise ConfigError(f"--backend-arg {key}:{shown} {error}") from None
-    return Settings(**values)
+    settings = Settings(**values)
+    if settings.reload and len(settings.base_url) > 1:
+        raise ConfigError("reload=yes changes the weights of one server; name one --base-url")
+    return settings
 
 
 def _urls(text: str) -> tuple[str, ...]:
@@ -142,5 +147,6 @@ READERS: dict[str, Callable[[str], Any]] = {
     "top_logprobs": _whole(-1, 10_000_000),
     "raw_logprobs": _switch,
     "price": _price,
+    "reload": _switch,
 }
 """How the text of each setting is read."""

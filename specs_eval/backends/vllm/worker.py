@@ -39,3 +39,7 @@ class WorkerExtension:
         manager = self.model_runner.lora_manager._adapter_manager
         lora = manager.list_adapters()[adapter]
         return sorted(set(lora.loras) - set(manager.modules))
+
+    def specs_eval_newest_adapter_gaps(self) -> list[str]:
+        """The same of the adapter that was loaded last, where a server numbers them."""
+        return self.specs_eval_adapter_gaps(max(self.model_runner.lora_manager._adapter_manager.list_adapters()))
