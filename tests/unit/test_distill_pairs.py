@@ -280,6 +280,21 @@ def test_the_folder_loads_as_trl_wants_it(tmp_path: Path) -> None:
         load_pairs(tmp_path)
 
 
+def test_datasets_does_not_take_one_folder_for_another_of_the_same_name(tmp_path: Path) -> None:
+    """Its cache knows a folder with a card by its last name and the name of the card's configuration."""
+    from datasets import load_dataset
+
+    folders = [make(tmp_path / name, validation_share=0.1, max_pairs=n)[0] for name, n in (("a", 20), ("b", 30))]
+    assert folders[0].name == folders[1].name
+    for folder, n in zip(folders, (20, 30), strict=True):
+        loaded = load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+        assert {split: len(rows) for split, rows in loaded.items()} == {"train": n - n // 10, "validation": n // 10}
+        ids = [row["question_id"] for row in loaded["train"].remove_columns("images")]
+        assert ids == [
+            row["question_id"] for row in load_pairs(folder, provenance=True)["train"].remove_columns("images")
+        ]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -152,11 +152,16 @@ def arrow_schema() -> pa.Schema:
     return Features(columns).arrow_schema
 
 
-def card(title: str, splits: Sequence[str], lines: Sequence[str]) -> str:
-    """A data set card that tells `datasets` which file is which split."""
+def card(title: str, splits: Sequence[str], lines: Sequence[str], content: Mapping[str, str]) -> str:
+    """A data set card that tells `datasets` which file is which split.
+
+    Its configuration is named after the content: `datasets` keeps what it read under the folder's last name and that of the
+    configuration alone, and would give the pairs of one folder for those of another.
+    """
+    name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     files = "\n".join(f"  - split: {split}\n    path: {split}-*.parquet" for split in splits)
     listed = "\n".join(f"- {line}" for line in lines)
-    return f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}\n---\n\n# {title}\n\n{listed}\n"
+    return f"---\nconfigs:\n- config_name: pairs-{name}\n  default: true\n  data_files:\n{files}\n---\n\n# {title}\n\n{listed}\n"
 
 
 def count_pairs(folder: str | Path) -> int:

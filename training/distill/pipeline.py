@@ -165,7 +165,8 @@ def _write(
         for split in splits:
             write_split(scratch / f"{split}-00000.parquet", rows[split], asked[split])
         try:
-            (scratch / "README.md").write_text(card("Preference pairs", splits, _lines(summary)), encoding="utf-8")
+            about = card("Preference pairs", splits, _lines(summary), summary["content"])
+            (scratch / "README.md").write_text(about, encoding="utf-8")
             (scratch / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise StoreError(f"cannot write {folder}: {error.strerror}; free space, then run again") from error
