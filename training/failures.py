@@ -37,25 +37,22 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def knobs(stage: str, settings: TrainSettings, doing: Doing) -> str:
-    """What a user can turn, the knob that costs least first."""
+    """What a user can turn: first what the same command goes on with, then what makes it another training."""
     place = f"stages.{stage.partition(' ')[0]}"
     if doing == "evaluating":
         return (
-            "Lower evaluation.batch_size, evaluation.rollouts or evaluation.max_new_tokens, or move evaluation.device"
+            "Lower evaluation.batch_size or move evaluation.device, and the same command goes on; or lower "
+            "evaluation.max_new_tokens or evaluation.rollouts, which needs --from"
         )
-    known = []
+    free, costly = ["set model.gradient_checkpointing, if it is off"], []
     if settings.per_device > 1:
-        known.append(f"lower {place}.per_device ({settings.per_device}): the same steps in smaller pieces")
+        free.insert(0, f"lower {place}.per_device ({settings.per_device}): the same steps in smaller pieces")
     if isinstance(settings, ColdStartSettings):
-        known.append(f"set {place}.max_length" if settings.max_length is None else f"lower {place}.max_length")
+        costly.append(f"set {place}.max_length" if settings.max_length is None else f"lower {place}.max_length")
     if isinstance(settings, RLSettings):
-        known.append(f"lower {place}.max_new_tokens")
+        costly.append(f"lower {place}.max_new_tokens")
         if settings.vllm is not None and settings.vllm.mode == "colocate":
-            known.append(f"lower {place}.vllm.gpu_memory ({settings.vllm.gpu_memory:g}) or set {place}.vllm.sleep")
-    known += [
-        "set model.gradient_checkpointing",
-        "lower model.max_pixels",
-        "train an adapter (model.lora)",
-        "share the weights over more devices (ZeRO-3 or FSDP2, see docs/training.md)",
-    ]
-    return "In this order: " + "; ".join(known)
+            free.append(f"lower {place}.vllm.gpu_memory ({settings.vllm.gpu_memory:g}) or set {place}.vllm.sleep")
+    free.append("share the weights over more devices (ZeRO-3 or FSDP2, see docs/training.md)")
+    costly += ["set or lower model.max_pixels", "train an adapter (model.lora)"]
+    return f"The same command goes on after any of these: {'; '.join(free)}. With --from, in this order: {'; '.join(costly)}"

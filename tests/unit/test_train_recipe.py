@@ -322,6 +322,11 @@ def test_out_of_memory_is_told_with_knobs_of_the_stage() -> None:
     told = r"rl ran out of memory while training.*per_device \(4\).*vllm.gpu_memory \(0.3\)"
     with pytest.raises(TrainingError, match=told), explained("rl", settings):
         raise torch.OutOfMemoryError("CUDA out of memory")
+    told = (
+        r"goes on after any of these: lower stages.rl.per_device.*gradient_checkpointing.*With --from.*max_new_tokens"
+    )
+    with pytest.raises(TrainingError, match=told), explained("rl", settings):
+        raise torch.OutOfMemoryError("CUDA out of memory")
     told = "while evaluating. Lower evaluation.batch_size"
     with pytest.raises(TrainingError, match=told), explained("rl", settings, "evaluating"):
         raise RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
