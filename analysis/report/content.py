@@ -151,6 +151,8 @@ class Content:
     gaps: tuple[Measurement, ...] = ()
     """OOD minus ID of the measures of stuckness."""
     training: tuple[TrainingCurve, ...] = ()
+    starts: Mapping[str, str] = field(default_factory=dict)
+    """Series -> name of the checkpoint that its training started from; others started from the base."""
     correctness: Mapping[str, str] = field(default_factory=dict)
     """Task -> the metric that makes a rollout correct there."""
     notes: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from specs_eval.analysis.report.content import Measurement, TrainingCurve
@@ -37,6 +37,8 @@ class Look:
 
     styles: Mapping[str, Style]
     base: str | None
+    starts: Mapping[str, str] = field(default_factory=dict)
+    """Series -> the checkpoint that it started from, where that is not the base."""
 
     @property
     def band_opacity(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from specs_eval.analysis.report.content import Measurement, Pair
 from specs_eval.analysis.report.curves import Frame, Look, step_figure
@@ -65,12 +66,12 @@ def _part(place: int, pair: Pair, look: Look) -> Section:
 
 
 def _panel(place: int, pair: Pair, quantity: str, look: Look) -> Figure:
-    """One of the three panels. Each curve starts at the base, which GF in points over the base puts at 0."""
+    """One of the three panels. Each curve starts at what was trained from; GF in points over the base is 0 there."""
     names = f"{pair.id_task} / {pair.ood_task}"
     points = [
         _measurement(series, point, quantity, _panel_estimate(point, quantity), names)
         for series in pair.series
-        for point in series.points
+        for point in _from_its_start(series, pair, look)
     ]
     titles = {"id": f"ID: {pair.id_task}", "ood": f"OOD: {pair.ood_task}", "gf": f"GF ({pair.gain})"}
     y_title = "GF" if quantity == "gf" else f"{pair.metric} %"
@@ -82,6 +83,15 @@ def _panel(place: int, pair: Pair, quantity: str, look: Look) -> Figure:
         axis="zero" if quantity == "gf" else "share",
     )
     return step_figure(frame, points, look)
+
+
+def _from_its_start(series: GeneralizationSeries, pair: Pair, look: Look) -> list[GeneralizationPoint]:
+    """The points of a series; where it did not start from the base, what it started from stands at step 0 instead."""
+    start = look.starts.get(series.series)
+    found = [point for other in pair.series for point in other.points if point.checkpoint == start]
+    if not found:
+        return list(series.points)
+    return [replace(found[0], step=0), *(point for point in series.points if not point.is_base)]
 
 
 def _panel_estimate(point: GeneralizationPoint, quantity: str) -> Estimate:

@@ -24,7 +24,7 @@ _NOT_METRICS = frozenset(
 
 def document(content: Content) -> Document:
     """Arrange the content as sections."""
-    look = Look(styles(content.methods, content.base_series), content.base_series)
+    look = Look(styles(content.methods, content.base_series), content.base_series, content.starts)
     resampling = content.resampling
     built = (
         _summary(content),

@@ -51,10 +51,18 @@ def demo(output: Path, report: Path, seed: int) -> None:
     _step("explore", "--tasks", "formats_ood", "--series", "rl", *common)
     _step("stuck", "--id", "formats_id", "--ood", "formats_ood", "--series", "rl", "--list", "0", *common)
     trained = [part for name in ("zero", *COLD_STARTS, "rl") for part in ("--training", str(output / name))]
-    asked = ("--tasks", "formats_id,formats_ood,easyvqa")
+    asked: tuple[str, ...] = ("--tasks", "formats_id,formats_ood,easyvqa")
+    asked += tuple(part for text in _starts(output) for part in ("--start", text))
     _step("report", *asked, *common, "--gain", "score", *trained, "-o", str(report))
     click.echo(_NEXT.format(output=output, store=store))
     click.echo(f"Demo done in {time.monotonic() - started:.0f} s.")
+
+
+def _starts(output: Path) -> list[str]:
+    from specs_eval.cli.train import starts_of
+    from specs_eval.training.state import load_state
+
+    return starts_of(load_state(output))
 
 
 def _step(*arguments: str) -> None:

@@ -39,6 +39,13 @@ _DEFAULT_OUTPUT = {
 @click.option("--id", "id_tasks", multiple=True, metavar="TASK", help="In-distribution task; repeatable, with --ood.")
 @click.option("--ood", "ood_tasks", multiple=True, metavar="TASK", help="Default: X_formats_id with X_formats_ood.")
 @click.option("--base", metavar="CKPT", help="Default: the one checkpoint without a step.")
+@click.option(
+    "--start",
+    "starts",
+    multiple=True,
+    metavar="SERIES=CKPT",
+    help="What a series was trained from, where that is not the base: its curves of ID, OOD and GF start there.",
+)
 @click.option("--gain", type=click.Choice(GAINS), help="How GF reads performance. Default: difference with a base.")
 @click.option("--beta", type=float, default=DEFAULT_BETA, show_default=True, help="Weight of OOD in GF.")
 @click.option(
@@ -70,6 +77,7 @@ def report(
     id_tasks: tuple[str, ...],
     ood_tasks: tuple[str, ...],
     base: str | None,
+    starts: tuple[str, ...],
     gain: Gain | None,
     beta: float,
     final: str | None,
@@ -112,6 +120,7 @@ def report(
         choice=Choice(series, selects, allow_incomplete),
         resampling=Resampling(bootstrap, level, seed),
         training=training,
+        starts=starts,
     )
     answer = answer_report(question)
     for sentence in write_report(answer, target):

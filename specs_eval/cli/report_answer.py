@@ -24,7 +24,7 @@ from specs_eval.cli.gf_final import FinalQuestion
 from specs_eval.cli.report_runs import ShownRuns, format_pairs, run_facts, shown_runs
 from specs_eval.cli.report_tasks import ComparedPair, TaskNumbers, measure_task
 from specs_eval.cli.report_training import training_curves
-from specs_eval.errors import SpecsEvalError
+from specs_eval.errors import ConfigError, SpecsEvalError
 from specs_eval.splits import parse_split
 
 _METHODS_FOR_A_LINE = 3
@@ -47,6 +47,8 @@ class Question:
     """Tasks that GF is set against; None: those outside the pairs, where there are three methods for a line."""
     training: tuple[Path, ...] = ()
     """Folders of training runs beside those that the runs name."""
+    starts: tuple[str, ...] = ()
+    """SERIES=CHECKPOINT, for series that did not start from the base."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,25 @@ def answer_report(question: Question) -> Answer:
         movements=tuple(one for numbers in tasks for one in numbers.movements),
         gaps=tuple(_gaps(pairs, tasks, question.resampling)),
         training=tuple(curves),
+        starts=_starts(shown, question.starts),
         correctness={numbers.task: numbers.correctness for numbers in tasks},
         notes=(*shown.notes, *(note for numbers in tasks for note in numbers.notes), *training_notes),
     )
     return Answer(content, shown, tasks)
+
+
+def _starts(shown: ShownRuns, texts: Sequence[str]) -> dict[str, str]:
+    """What each series started from, checked against what is shown."""
+    names = [key.name for key in shown.keys]
+    found = {}
+    for text in texts:
+        series, mark, checkpoint = text.partition("=")
+        if not mark or series not in shown.methods or checkpoint not in names:
+            raise ConfigError(
+                f"--start {text}: give SERIES=CHECKPOINT; series: {', '.join(shown.methods)}; checkpoints: {', '.join(names)}"
+            )
+        found[series] = checkpoint
+    return found
 
 
 def compared_pairs(shown: ShownRuns) -> list[ComparedPair]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from specs_eval.training.config import Recipe, StageName
     from specs_eval.training.pipeline import Outcome
+    from specs_eval.training.state import RunState
 
 _STAGES = ("base", "zero", "distill", "cold_start", "rl")
 
@@ -160,6 +161,16 @@ def _show(recipe: Recipe, outcome: Outcome) -> None:
         click.echo(f"best checkpoint: {outcome.best.name} in {outcome.best.folder}")
 
 
+def starts_of(state: RunState) -> list[str]:
+    """SERIES=CHECKPOINT for every series that did not start from the base, as ``report --start`` takes them."""
+    return [
+        f"{series}={stage.start.name}"
+        for stage in state.stages.values()
+        if stage.start is not None and stage.start.name != "base"
+        for series in stage.series
+    ]
+
+
 def _report(recipe: Recipe, outcome: Outcome) -> None:
     if recipe.evaluation is None:
         return
@@ -172,6 +183,7 @@ def _report(recipe: Recipe, outcome: Outcome) -> None:
     asked = recipe.evaluation
     reading = ["--tasks", ",".join(text.partition("[")[0] for text in (asked.id, asked.ood, *asked.tasks))]
     reading += [] if "[" in asked.id + asked.ood else ["--id", asked.id, "--ood", asked.ood]
+    reading += [part for text in starts_of(outcome.state) for part in ("--start", text)]
     reading += ["--gain", asked.gain] if asked.gain else []
     reading += ["--beta", str(asked.gf_beta), "-o", str(recipe.output / "report.html")]
     main(["report", "--store", str(store_of(recipe)), "--base", "base", *trained, *reading], standalone_mode=False)

@@ -534,6 +534,27 @@ def test_three_methods_get_gf_against_final_performance(tmp_path: Path) -> None:
     assert two.pairs[0].final is None, "two points make no line worth showing"
 
 
+def test_a_series_can_start_from_a_checkpoint_of_another(store: Path) -> None:
+    methods = ("dpo", "sft")
+    (plain,) = answer_report(Question(store, resampling=FEW)).content.pairs
+    series = {one.series: one for one in plain.series}
+    last = series["dpo"].points[-1]
+    content = answer_report(Question(store, resampling=FEW, starts=(f"sft={last.checkpoint}",))).content
+    section = next(one for one in document(content).sections if one.anchor == "gf").parts[0]
+    (figure,) = [one for one in section.figures if one.name == "gf-0-ood"]
+    first = {one["name"]: (one["x"][0], one["y"][0]) for one in figure.traces if one.get("name") in methods}
+    assert first["sft"] == (0, pytest.approx(100 * last.ood.value)), "it starts where the other ended"
+    base = series["dpo"].points[0]
+    assert base.is_base and first["dpo"] == (0, pytest.approx(100 * base.ood.value))
+    assert content.pairs[0].series == plain.series, "numbers stay; only the curves start elsewhere"
+
+
+@pytest.mark.parametrize("start", ["sft", "nobody=base", "sft=dpo/checkpoint-999"])
+def test_a_start_that_is_not_there_is_named(store: Path, tmp_path: Path, start: str) -> None:
+    result = call("--store", store, "-o", tmp_path / "r.html", "--start", start)
+    assert result.exit_code == 2 and start in result.output and "dpo" in result.output
+
+
 def test_many_tasks_fold(tmp_path: Path) -> None:
     for number in range(12):
         for step in (1, 2):
