@@ -84,12 +84,16 @@ class Watch:
         return True
 
     def unfinished(self) -> dict[Path, str]:
-        """Checkpoints that are not whole, oldest first, and why."""
-        return {
-            path: seen.problem or f"its files changed less than {self.settle:g} seconds ago"
-            for path, seen in sorted(self._seen.items(), key=lambda item: step_of(item[0]) or 0)
-            if not seen.taken
-        }
+        """Checkpoints that were not taken, oldest first, and why."""
+        ordered = sorted(self._seen.items(), key=lambda item: step_of(item[0]) or 0)
+        return {path: self._why_not_taken(seen) for path, seen in ordered if not seen.taken}
+
+    def _why_not_taken(self, seen: _Seen) -> str:
+        if seen.problem is not None:
+            return seen.problem
+        if self.clock() - seen.since < self.settle:
+            return f"its files changed less than {self.settle:g} seconds ago"
+        return "the watch ended before its turn"
 
     def is_settled(self) -> bool:
         """Whether nothing can be taken before some file changes: all is taken or known not to be whole."""

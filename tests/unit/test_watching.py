@@ -66,6 +66,16 @@ def test_newest_first_each_once_and_only_when_settled(out: Path, clock: Clock) -
     assert settled(one, clock) == ["dpo/checkpoint-120"]
 
 
+def test_one_that_is_whole_and_not_reached_is_not_called_unsettled(out: Path, clock: Clock) -> None:
+    one = watch(out, clock)
+    old, new = (write_checkpoint(out / f"checkpoint-{step}", bytes([step]) * 8) for step in (5, 20))
+    assert one.next() is None
+    clock.now += 11
+    newest = one.next()  # and then a gate ends the watch
+    assert newest is not None and newest.path.name == new.name
+    assert one.unfinished() == {old: "the watch ended before its turn"}
+
+
 def test_a_named_series(out: Path, clock: Clock) -> None:
     write_checkpoint(out / "checkpoint-1")
     assert settled(watch(out, clock, "mine"), clock) == ["mine/checkpoint-1"]
