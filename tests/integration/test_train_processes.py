@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -39,7 +39,7 @@ def write_recipe(folder: Path, stages: dict[str, Any], **more: Any) -> Path:
 
 def run(recipe: Path, *more: str, command: list[str] | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
     line = [*(command or COMMAND), str(recipe), "--no-report", *more]
-    return subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, timeout=500, check=False, **options)
+    return subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, timeout=1200, check=False, **options)
 
 
 @pytest.mark.slow
@@ -95,17 +95,11 @@ def test_a_disk_that_refuses_is_said_in_a_sentence(tmp_path: Path, pairs: Path) 
     assert saved_steps(tmp_path / "out" / "sft") == [1, 2]
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def launcher(n: int) -> list[str]:
-    """torchrun, with one thread a process; gloo follows from the CPU."""
-    port = f"--master_port={free_port()}"
-    return [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={n}", port, "-m", "specs_eval", "train"]
+    """torchrun, with one thread a process; gloo follows from the CPU. It takes a free port itself: one that we looked for could
+    be taken by another process before it is used."""
+    run_by = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n}"]
+    return [*run_by, "-m", "specs_eval", "train"]
 
 
 @pytest.mark.slow
@@ -131,6 +125,30 @@ def test_two_processes_follow_the_loss_curve_of_one_with_the_doubled_batch(
     # Both evaluated both checkpoints, once each.
     states = [load_state(tmp_path / name / "out").stages["cold_start"].series[method] for name in ("one", "two")]
     assert [[found.step for found in state.evaluated] for state in states] == [[3, 6], [3, 6]]
+
+
+@pytest.mark.slow
+def test_two_processes_killed_in_a_later_epoch_of_grpo_end_at_the_same_weights(tmp_path: Path) -> None:
+    rl = {"steps": 8, "batch": 2, "per_device": 4, "rollouts": 4, "learning_rate": 3e-4, "max_new_tokens": 12}
+    rl |= {"save_every": 2, "dynamic_sampling": 1}
+    questions = {"source": "easyvqa", "limit": 9}  # two generations of four: four steps an epoch
+    whole, broken = (write_recipe(tmp_path / name, {"zero": rl}, questions=questions) for name in ("whole", "broken"))
+    finished = run(whole, command=launcher(2))
+    assert finished.returncode == 0, finished.stderr
+    killed = subprocess.Popen([*launcher(2), str(broken), "--no-report"], env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 1000
+    while 6 not in saved_steps(tmp_path / "broken" / "out" / "zero") and killed.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for process in [*psutil.Process(killed.pid).children(recursive=True), psutil.Process(killed.pid)]:
+        process.kill()
+    killed.wait()
+    finished = run(broken, command=launcher(2))
+    assert finished.returncode == 0, finished.stderr
+    last = [checkpoint_folder(tmp_path / name / "out" / "zero", 8) for name in ("whole", "broken")]
+    one, other = (load_file(folder / "model.safetensors") for folder in last)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert read_losses(last[0]) == read_losses(last[1])
 
 
 @pytest.mark.slow
