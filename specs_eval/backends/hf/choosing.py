@@ -15,7 +15,7 @@ FLOOR = -80.0
 LOGIT_NOISE = 1e-5
 """Bound on how far float32 rounding moves a logit when the batch around it changes, as a share of the largest
 absolute logit of the row. Measured on the CPU, against passes over single sequences, on random models of 2 to 28 layers
-(width 48 to 1024): single logits moved by up to 5.4e-6, but what decides a draw, cumulative probabilities and gaps
+(width 48 to 1024): single logits moved by up to 5.6e-6, but what decides a draw, cumulative probabilities and gaps
 between the likeliest tokens, never by more than moves of 2e-6 could have done. `benchmarks/bench_invariance.py` measures
 both."""
 
