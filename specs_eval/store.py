@@ -52,6 +52,12 @@ class StoredRun:
         """Whether everything asked for was written."""
         return self.manifest.status == "complete"
 
+    @property
+    def unanswered(self) -> bool:
+        """Whether it was begun and nothing was answered, as where the engine did not come up."""
+        journal = self.directory / "journal.jsonl"
+        return not self.complete and not (journal.exists() and journal.stat().st_size)
+
     def samples(self) -> dict[str, SampleRecord]:
         """What was asked, by sample id, in the order of the task."""
         return read_samples(self.directory / "samples.jsonl")

@@ -73,6 +73,8 @@ def tasks_in(runs: Iterable[StoredRun]) -> list[str]:
 def runs_of_task(runs: Sequence[StoredRun], task: str, selects: Sequence[str]) -> list[StoredRun]:
     """The runs of a task that pass all ``FIELD=VALUE`` selections.
 
+    A run in which nothing was answered does not count where its checkpoint has another.
+
     Args:
         runs: of a store.
         task: its name, with or without the prefix ``specs_``.
@@ -90,7 +92,8 @@ def runs_of_task(runs: Sequence[StoredRun], task: str, selects: Sequence[str]) -
         raise ConfigError(
             f"no run of {name} passes {' '.join(f'--select {text}' for text in selects)}; {_choices(found, selects)}"
         )
-    return kept
+    answered = {CheckpointKey.of(run.manifest) for run in kept if not run.unanswered}
+    return [run for run in kept if not run.unanswered or CheckpointKey.of(run.manifest) not in answered]
 
 
 def check_complete(runs: Sequence[StoredRun], allow_incomplete: bool) -> None:

@@ -346,6 +346,17 @@ def test_of_several_runs_of_the_candidate_the_one_like_the_baseline_counts(engin
     assert check(LENIENT + SCORE, "--select", "temperature=0").exit_code == 0
 
 
+def test_a_run_that_never_began_to_answer_does_not_stand_beside_one_that_did(engine: Engine) -> None:
+    evaluate("base", "--rollouts", "2")
+    engine.broken = {"base"}
+    specs("run", "--ckpt", "base", "--tasks", "formats_id", "--limit", "60", "--store", "runs")
+    engine.broken = set()
+    assert len([run for run in RunStore.open("runs").runs() if run.unanswered]) == 1
+    result = check(LENIENT + SCORE)
+    assert result.exit_code == 0, result.output
+    assert stored()["dpo/checkpoint-600", "easyvqa_formats_id"].manifest.n_rollouts == 2
+
+
 def test_an_overwritten_folder_is_another_candidate(engine: Engine, tmp_path: Path) -> None:
     evaluate()
     check(SCORE)
