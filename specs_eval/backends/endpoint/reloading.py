@@ -88,7 +88,7 @@ class Reloader:
         try:
             self._drop_adapter()
             self._exchange(self._first)
-        except (CheckpointError, ConfigError) as error:
+        except (CheckpointError, ConfigError, OSError) as error:
             logger.warning(
                 "%s keeps other weights than those of %s, under its name: %s", self._where, self._first, error
             )
