@@ -191,6 +191,8 @@ def main() -> None:
         equal = sum(one == their_score(output) for one, output in zip(scores, outputs, strict=True))
     print(f"{options.checkpoints} checkpoints, {options.limit} questions each, engine {options.engine}")
     for name, one in took.items():
+        if one.wall < 1:
+            continue  # left out
         print(f"  {name:28} {one.wall:7.1f} s wall  {one.user:7.1f} s user CPU")
     single, each, lmms = took.values()
     verdict = "met" if lmms.wall >= GOAL * single.wall else "NOT met"
