@@ -22,7 +22,7 @@ browser:  ## Chromium for the tests of the report, where root may install it; wi
 	@($(HAS_BROWSER)) || echo "no Chromium with chromedriver: the tests of the report in a browser are skipped"
 
 demo: setup  ## take a tiny VLM through all stages of training, evaluated as it goes; ends with report.html
-	$(BIN)/specs-eval demo
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/specs-eval demo  # on so small a model, threads mostly wait for each other
 
 test: setup browser  ## everything but the tests marked slow
 	$(BIN)/pytest -q -m "not slow"
