@@ -86,12 +86,12 @@ def endless_copy(checkpoint: Path, folder: Path) -> Path:
     return folder
 
 
-def chats_of(shape: Shape) -> list[Chat]:
-    """Easy-VQA questions, images scaled to the shape's edge."""
+def chats_of(image_edge: int, n_questions: int) -> list[Chat]:
+    """Easy-VQA questions, images scaled to an edge."""
     chats = []
-    for sample in EasyVQA().samples()[: shape.n_ours]:
+    for sample in EasyVQA().samples()[:n_questions]:
         (picture,) = images_of(sample.chat)
-        image = picture.load().resize((shape.image_edge, shape.image_edge), Image.Resampling.BICUBIC)
+        image = picture.load().resize((image_edge, image_edge), Image.Resampling.BICUBIC)
         text = next(part.text for part in sample.chat[0].parts if isinstance(part, TextPart))
         chats.append(user_chat(ImagePart(image), text))
     return chats
@@ -276,7 +276,7 @@ def where_the_time_goes(ours: Ours, clock: ForwardClock, chats: list[Chat], shap
 
 def measure(shape: Shape, folder: Path, rounds: int) -> None:
     """One shape: rates, ratios, parts, texts."""
-    chats = chats_of(shape)
+    chats = chats_of(shape.image_edge, shape.n_ours)
     few = chats[: shape.n_lmms]
     ours = Ours(folder)
     routes: dict[str, tuple[Any, list[Chat]]] = {"hf backend": (ours, chats)}

@@ -31,7 +31,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from bench_rollouts import SHIPPED, Shape, chats_of, endless_copy
+from bench_rollouts import SHIPPED, chats_of, endless_copy
 from torch import Tensor
 
 from specs_eval.backends.base import BackendOptions, Request
@@ -124,7 +124,7 @@ class Engine:
         self.spec = SamplingSpec(case.temperature, case.n_new)
         self.backend = HFBackend(BackendOptions(device="cpu", dtype="float32"))
         self.backend.load(Checkpoint(folder, case.name, case.name, None, "0" * 64))
-        chats = chats_of(Shape("", case.image_edge, case.n_new, case.n_samples, 0, (), (), 0))
+        chats = chats_of(case.image_edge, case.n_samples)
         numbers = tuple(range(case.k))
         self.requests = [Request(f"{i}", noise_key("bench", f"{i}"), chat, numbers) for i, chat in enumerate(chats)]
 

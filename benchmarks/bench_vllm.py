@@ -39,15 +39,12 @@ os.environ |= {
 }
 sys.path.insert(0, str(Path(__file__).parent))
 
-from bench_rollouts import SHIPPED, endless_copy, lmms_messages
-from PIL import Image
+from bench_rollouts import SHIPPED, chats_of, endless_copy, lmms_messages
 
 from specs_eval.backends.base import BackendOptions, Request
 from specs_eval.backends.vllm import VLLMBackend
-from specs_eval.chat import Chat, ImagePart, TextPart, images_of, user_chat
 from specs_eval.checkpoints import Checkpoint
 from specs_eval.sampling import SamplingSpec, noise_key
-from specs_eval.tasks.easyvqa.task import EasyVQA
 
 ENGINE = {"enforce_eager": True, "max_num_seqs": 64, "max_model_len": 2048}
 # Seeds of single requests together with prefills in chunks have killed the engine on the CPU.
@@ -73,17 +70,6 @@ SHAPES = (
 )
 
 
-def chats_of(shape: Shape) -> list[Chat]:
-    """Easy-VQA questions, images scaled to the shape's edge."""
-    chats = []
-    for sample in EasyVQA().samples()[: shape.n_samples]:
-        (picture,) = images_of(sample.chat)
-        image = picture.load().resize((shape.image_edge, shape.image_edge), Image.Resampling.BICUBIC)
-        text = next(part.text for part in sample.chat[0].parts if isinstance(part, TextPart))
-        chats.append(user_chat(ImagePart(image), text))
-    return chats
-
-
 class Ours:
     """The vllm backend."""
 
@@ -96,7 +82,10 @@ class Ours:
         """Answer everything; the rollouts that were answered."""
         spec = SamplingSpec(temperature, shape.n_new)
         numbers = tuple(range(shape.k))
-        requests = [Request(str(i), noise_key("b", str(i)), chat, numbers) for i, chat in enumerate(chats_of(shape))]
+        requests = [
+            Request(str(i), noise_key("b", str(i)), chat, numbers)
+            for i, chat in enumerate(chats_of(shape.image_edge, shape.n_samples))
+        ]
         answers = [one for _, responses in self.backend.generate(requests, spec) for one in responses]
         assert all(one.error is None and one.n_tokens == shape.n_new for one in answers)
         return len(answers)
@@ -128,7 +117,7 @@ class LmmsEval:
         """Answer everything; the rollouts that were answered."""
         from lmms_eval.api.instance import Instance
 
-        chats = chats_of(shape)
+        chats = chats_of(shape.image_edge, shape.n_samples)
         self.lm.task_dict = {"bench": {"test": dict(enumerate(chats))}}
         options = {"max_new_tokens": shape.n_new, "temperature": 1.0, "top_p": 1.0}
         requests = []

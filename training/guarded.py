@@ -72,9 +72,8 @@ class GuardedTrainer:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            told = _not_saved(
-                series, self.state.global_step, error
-            )  # before space is freed: it says how much there was
+            # Before space is freed: it says how much there was.
+            told = _not_saved(series, self.state.global_step, error)
             shutil.rmtree(self._scratch, ignore_errors=True)
             raise told from error
         finally:
